@@ -1,0 +1,58 @@
+# Every target runs by itself on a fresh clone: what it needs is made first.
+# PYTHON picks the interpreter, VENV the virtual environment, ARGS is handed to pytest, the demo and the benchmarks.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+export PYTHON
+
+DEV := $(VENV)/.installed-dev
+DEMO := $(VENV)/.installed-demo
+SOURCES := setup.cfg pyproject.toml
+PYTEST := $(VENV)/bin/pytest
+
+.PHONY: help venv gomp demo test guards lint types package bench bench-short clean
+.DEFAULT_GOAL := help
+
+help: ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+venv: $(DEV) ## make the virtual environment with everything a developer needs
+
+$(DEV): $(SOURCES) ci/venv
+	@ci/venv $(VENV) dev,demo,parquet,catboost
+	@touch $(DEMO) $@
+
+$(DEMO): $(SOURCES) ci/venv
+	@ci/venv $(VENV) demo
+	@touch $@
+
+gomp: ## make sure that the system has libgomp, which LightGBM's wheel loads
+	@ci/gomp
+
+demo: gomp $(DEMO) ## the main job: train, publish, serve, swap, break and report on real data
+	$(VENV)/bin/rdv demo $(ARGS)
+
+test: gomp $(DEV) ## every test that needs no server (the same as .venv/bin/pytest -n 2)
+	$(PYTEST) -n 2 $(ARGS)
+
+guards: $(DEV) ## packaging, imports between rooms, docstrings and file sizes
+	$(PYTEST) -q tests/test_packaging.py tests/test_rooms.py tests/test_docstrings.py
+
+lint: $(DEV) ## ruff
+	$(VENV)/bin/ruff check .
+
+types: $(DEV) ## mypy and pyright over the link tree, no file skipped
+	$(VENV)/bin/python ci/check_types.py
+
+package: $(DEV) ## build sdist and wheel, install the wheel alone, try it
+	$(VENV)/bin/python ci/check_package.py
+
+bench: gomp $(DEV) ## all figures against their floors
+	$(VENV)/bin/python benchmarks/run.py $(ARGS)
+
+bench-short: gomp $(DEV) ## the same in short form
+	$(VENV)/bin/python benchmarks/run.py --short $(ARGS)
+
+clean: ## remove what was generated, not the virtual environment
+	rm -rf links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

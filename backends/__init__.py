@@ -1,0 +1,1 @@
+"""Ports and their adapters; the only room that knows a vendor."""

@@ -1,0 +1,1 @@
+"""The rdv command: parse, one call, print."""

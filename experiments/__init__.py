@@ -1,0 +1,1 @@
+"""Pure statistics: assignment, bandits, sequential tests, off-policy estimates, drift digests."""

@@ -1,0 +1,1 @@
+"""Luigi tasks, artifact names, targets, dispatch, sweeps, validation, publication."""

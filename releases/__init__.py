@@ -1,0 +1,1 @@
+"""Plan, rollout, judging, rollback."""

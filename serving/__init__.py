@@ -1,0 +1,1 @@
+"""Gateway, mailbox, policies, bus, workers, enricher, decoy, journal, replay."""
