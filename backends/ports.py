@@ -1,0 +1,160 @@
+"""The ports: what rdv asks of a store, a registry and a cluster, in rdv's own words.
+
+Each is the smallest set of calls its users need. Every adapter passes the port's contract suite in
+`tests/contract`, the embedded one first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Blobs(Protocol):
+    """Immutable named bytes. Keys are path-safe segments joined by `/`; a written key never changes.
+
+    All methods raise Unreachable, NotAuthorised; keys outside the store's alphabet raise UsageError.
+    """
+
+    def put(self, key: str, source: Path) -> None:
+        """Store a file's bytes durably under a key nobody reads before its manifest names it."""
+        ...
+
+    def create(self, key: str, data: bytes) -> None:
+        """Store bytes durably if and only if the key is absent, whole or not at all; else LostRace."""
+        ...
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under a key, None when absent."""
+        ...
+
+    def fetch(self, key: str, into: Path) -> Path:
+        """A local file with the key's bytes: `into`, or the stored file itself. NotFound when absent."""
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """All keys that begin with a prefix, sorted; one listing, not a request a key."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove a key; absent is fine."""
+        ...
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A registry value and the index of its last change (index > 0, grows with every change of the key)."""
+
+    value: bytes
+    index: int
+
+
+class Registry(Protocol):
+    """Small values with check-and-set and watch: pointers, versions, policies. Values up to 512 KB."""
+
+    def get(self, key: str) -> Entry | None:
+        """The newest entry of a key, consistent with every write that has returned; None when absent."""
+        ...
+
+    def put(self, key: str, value: bytes, expect: int | None = None) -> Entry:
+        """Write a value. expect: None = whatever is there, 0 = only if absent, n = only if its index is n; else LostRace."""
+        ...
+
+    def delete(self, key: str, expect: int | None = None) -> None:
+        """Remove a key, with the same `expect`; absent is fine when expect is None."""
+        ...
+
+    def list(self, prefix: str) -> dict[str, Entry]:
+        """All entries whose key begins with a prefix, sorted by key."""
+        ...
+
+    def watch(self, key: str, index: int, wait_s: float) -> Entry | None:
+        """Return the key's entry as soon as its index differs from `index` (0 = absent), at the latest after wait_s.
+
+        Blocks the calling thread. A return is no proof of change: compare the index.
+        """
+        ...
+
+
+class Status(StrEnum):
+    """How a step stands. Allowed moves: queued -> running -> one of the rest; queued -> cancelled | lost."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the step."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """What a step may use: memory of its whole process group, processors, wall clock. `name` is the class's name."""
+
+    name: str = "small"
+    memory_mb: int = 512
+    cpus: int = 1
+    wall_s: float = 3600.0
+
+
+class StepSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One step to run somewhere else.
+
+    entry: `module:function` taking the decoded payload; it runs in a process of its own, in `folder` when given.
+    payload: JSON-able, at most 16 KiB encoded. token: idempotency: while a step with this token is queued or
+    running anywhere on this cluster, dispatching it again joins it instead of starting another.
+    """
+
+    run: str
+    name: str
+    token: str
+    entry: str
+    payload: dict[str, Any]
+    resources: Resources = Resources()
+    folder: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step stands or ended. joined: it belongs to another dispatcher. peak_memory_bytes: 0 when unknown."""
+
+    step: str
+    status: Status
+    reason: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    wall_s: float = 0.0
+    peak_memory_bytes: int = 0
+    joined: bool = False
+
+
+class Cluster(Protocol):
+    """Runs steps as processes of their own, bounded in memory and wall time, and tells how they ended."""
+
+    def dispatch(self, spec: StepSpec) -> str:
+        """Hand a step over and return its id, path-safe, unique. Queues when the cluster is full; never blocks for it."""
+        ...
+
+    def wait(self, step: str, timeout_s: float | None = None) -> Outcome:
+        """The step's outcome once it has ended, or as it stands after timeout_s. NotFound for an unknown id."""
+        ...
+
+    def cancel(self, step: str, reason: str) -> None:
+        """End a step with its whole process group; an ended one stays as it is."""
+        ...
+
+    def logs(self, step: str, follow: bool = False) -> Iterator[bytes]:
+        """The step's output (stdout and stderr together) in chunks; with follow, until the step has ended."""
+        ...
+
+    def steps(self, run: str) -> Mapping[str, Outcome]:
+        """All steps of a run that this cluster remembers, by id, in order of dispatch."""
+        ...
