@@ -1,0 +1,165 @@
+"""What the benchmarks measure, what is asked of it, and the verdict: values in, values out.
+
+A scenario is a file beside this one with `measure(short: bool) -> list[dict]`. Each dict is a `Figure`: `figure` (its
+key in floors.toml), `ours`, `peer` (None without one), `unit`, `timer_ms` (worst lateness of an idle 1 ms timer in the
+same run, None when nothing was timed) and `detail` (anything worth keeping in the JSON).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measured figure; `ours` and `peer` are in `unit`."""
+
+    figure: str
+    ours: float
+    peer: float | None = None
+    unit: str = ""
+    timer_ms: float | None = None
+    detail: dict[str, Any] = {}
+
+
+class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is asked of a figure.
+
+    compare: `ours`, `ratio` (ours / peer) or `excess` (ours - peer). direction: the limit is the least or the most
+    allowed. floor: the limit (None: no limit, only an aim); short: the limit of the short form where it is another one.
+    command, date and machine say where the limit was last seen to hold.
+    """
+
+    what: str
+    unit: str
+    direction: Literal["at_least", "at_most"]
+    date: str
+    command: str
+    machine: str
+    compare: Literal["ours", "ratio", "excess"] = "ours"
+    peer: str = ""
+    floor: float | None = None
+    aim: float | None = None
+    short: float | None = None
+
+    def limit(self, short: bool) -> float | None:
+        """The limit of the full or of the short form."""
+        return self.short if short and self.short is not None else self.floor
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure beside its floor. value: what was compared. verdict: `pass`, `FAIL`, or `shown` when nothing is asked."""
+
+    figure: str
+    what: str
+    ours: float | None
+    peer: float | None
+    unit: str
+    value: float | None
+    compare: str
+    direction: str
+    limit: float | None
+    aim: float | None
+    timer_ms: float | None
+    verdict: Literal["pass", "FAIL", "shown"]
+    at_aim: bool
+    detail: dict[str, Any] = {}
+
+
+def read_floors(file: Path) -> dict[str, Floor]:
+    """The floors by figure, in the file's order."""
+    return msgspec.toml.decode(file.read_bytes(), type=dict[str, dict[str, Floor]])["figures"]
+
+
+def compared(figure: Figure, floor: Floor) -> float:
+    """The value that is held against the limit; NaN when the peer it needs is missing or zero."""
+    if floor.compare == "ours":
+        return figure.ours
+    if figure.peer is None:
+        return math.nan
+    if floor.compare == "excess":
+        return figure.ours - figure.peer
+    return figure.ours / figure.peer if figure.peer else math.nan
+
+
+def holds(value: float, limit: float, direction: str) -> bool:
+    """Whether a value is within a limit; NaN never is."""
+    return value >= limit if direction == "at_least" else value <= limit
+
+
+def judge(figure: Figure, floor: Floor, short: bool) -> Row:
+    """A figure with its verdict."""
+    value, limit = compared(figure, floor), floor.limit(short)
+    shown = limit is None
+    return Row(
+        figure=figure.figure,
+        what=floor.what,
+        ours=figure.ours,
+        peer=figure.peer,
+        unit=figure.unit or floor.unit,
+        value=value,
+        compare=floor.compare,
+        direction=floor.direction,
+        limit=limit,
+        aim=floor.aim,
+        timer_ms=figure.timer_ms,
+        verdict="shown" if shown else "pass" if holds(value, limit, floor.direction) else "FAIL",
+        at_aim=floor.aim is not None and holds(value, floor.aim, floor.direction),
+        detail=figure.detail,
+    )
+
+
+def missing(name: str, floor: Floor, short: bool, reason: str) -> Row:
+    """The row of a figure that its scenario did not deliver: always a failure."""
+    return Row(
+        figure=name,
+        what=floor.what,
+        ours=None,
+        peer=None,
+        unit=floor.unit,
+        value=None,
+        compare=floor.compare,
+        direction=floor.direction,
+        limit=floor.limit(short),
+        aim=floor.aim,
+        timer_ms=None,
+        verdict="FAIL",
+        at_aim=False,
+        detail={"reason": reason},
+    )
+
+
+def quantile(values: Iterable[float], q: float) -> float:
+    """The nearest-rank quantile, 0 < q <= 1: the least value that at least a share q of the values does not exceed.
+
+    NaN for no values. A request without an answer belongs in here as infinity.
+    """
+    ordered = sorted(values)
+    if not ordered:
+        return math.nan
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle of an odd number of runs; of an even number the lower middle, a value that was seen."""
+    return quantile(values, 0.5)
+
+
+def per_ten_thousand(count: int, total: int) -> float:
+    """How many in ten thousand; NaN of nothing."""
+    return 10_000 * count / total if total else math.nan
+
+
+def summary(latencies_ms: Sequence[float]) -> dict[str, float]:
+    """Count, median, 99th and 99.9th percentile and worst of some latencies."""
+    return {
+        "count": len(latencies_ms),
+        "p50_ms": quantile(latencies_ms, 0.5),
+        "p99_ms": quantile(latencies_ms, 0.99),
+        "p999_ms": quantile(latencies_ms, 0.999),
+        "worst_ms": max(latencies_ms, default=math.nan),
+    }
