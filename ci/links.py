@@ -3,7 +3,6 @@
 import configparser
 import os
 import pathlib
-import shutil
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -16,20 +15,31 @@ def packages(root: pathlib.Path = ROOT) -> dict[str, str]:
     return {name.strip(): folder.strip() for name, _, folder in (line.partition("=") for line in lines)}
 
 
-def make(root: pathlib.Path = ROOT) -> pathlib.Path:
-    """The fresh link tree: a folder per sub-package, a file per module of the root package."""
-    links = root / "links"
-    shutil.rmtree(links, ignore_errors=True)
+def wanted(root: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
+    """Target of each link: a folder per sub-package, a file per entry of the root package."""
+    found = {}
     for name, folder in packages(root).items():
-        dest = links.joinpath(*name.split("."))
+        dest = root.joinpath("links", *name.split("."))
         if "." in name:
-            dest.parent.mkdir(parents=True, exist_ok=True)
-            dest.symlink_to(os.path.relpath(root / folder, dest.parent))
-            continue
-        dest.mkdir(parents=True)
-        for entry in (root / folder).iterdir():
-            if entry.name != "__pycache__":
-                (dest / entry.name).symlink_to(os.path.relpath(entry, dest))
+            found[dest] = root / folder
+        else:
+            found |= {dest / entry.name: entry for entry in (root / folder).iterdir() if entry.name != "__pycache__"}
+    return found
+
+
+def make(root: pathlib.Path = ROOT) -> pathlib.Path:
+    """The link tree, brought up to date in place: a checker that reads it meanwhile never sees it empty."""
+    links, targets = root / "links", wanted(root)
+    for dest, target in targets.items():
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        to = os.path.relpath(target, dest.parent)
+        if not (dest.is_symlink() and os.readlink(dest) == to):
+            dest.unlink(missing_ok=True)
+            dest.symlink_to(to)
+    for folder in {dest.parent for dest in targets}:
+        for entry in folder.iterdir():
+            if entry.is_symlink() and entry not in targets:
+                entry.unlink()
     return links
 
 
