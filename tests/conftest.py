@@ -1,0 +1,120 @@
+"""What every test gets: a clean environment, `require`, a check that nothing was left behind."""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+IN_CI = os.environ.get("RDV_CI") == "1"
+# Inherited by whatever a test starts, however deep, so that a leftover is found even after its parent is gone.
+TOKEN_NAME = "PYTEST_LEAK_TOKEN"
+TOKEN = f"{TOKEN_NAME}={os.getpid()}-{time.monotonic_ns()}"
+LEAK_GRACE_S = 5.0
+
+settings.register_profile("default", deadline=None, max_examples=50)
+settings.register_profile("ci", deadline=None, max_examples=300)
+settings.load_profile("ci" if IN_CI else "default")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without the caller's RDV_* settings."""
+    for name in [name for name in os.environ if name.startswith("RDV_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(TOKEN_NAME, TOKEN.partition("=")[2])
+
+
+@pytest.fixture(scope="session")
+def in_ci() -> bool:
+    """True where the machine is ours and nothing may be missing."""
+    return IN_CI
+
+
+@pytest.fixture(scope="session")
+def require(in_ci: bool) -> Callable[..., str]:
+    """A function that makes sure of a thing the test cannot do without.
+
+    require(name, found=None, remedy=""): the path of the program `name`, or `name` when a module of that name can be
+    imported; `found` (path or truth value) replaces this search, for anything that is neither. Absent: the test skips
+    with the reason, in CI it fails.
+    """
+
+    def ensure(name: str, found: object = None, remedy: str = "") -> str:
+        at = found if found is not None else shutil.which(name) or (_importable(name) and name)
+        if not at:
+            reason = f"{name} is not here" + (f"; {remedy}" if remedy else "")
+            (pytest.fail if in_ci else pytest.skip)(reason)
+        return str(at)
+
+    return ensure
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fails the test that leaves a process running or an asyncio task pending."""
+    pending: list[str] = []
+    # asyncio.run() cancels in silence whatever the main coroutine left behind; this is where it does so.
+    cancel_all = asyncio.runners._cancel_all_tasks  # type: ignore[attr-defined]
+
+    def note_and_cancel(loop: asyncio.AbstractEventLoop) -> None:
+        pending.extend(repr(task.get_coro()) for task in asyncio.all_tasks(loop))
+        cancel_all(loop)
+
+    monkeypatch.setattr(asyncio.runners, "_cancel_all_tasks", note_and_cancel)
+    before = _pids()
+    yield
+    left = _wait_for_exit(before)
+    for pid in left:
+        _kill(pid)
+    assert not left, f"the test left processes running: {left}"
+    assert not pending, f"the test left asyncio tasks pending: {pending}"
+
+
+def _pids() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+
+
+def _wait_for_exit(before: set[int]) -> dict[int, str]:
+    """Command lines of processes that the test started and that outlive the grace; no wait when there are none."""
+    until = time.monotonic() + LEAK_GRACE_S
+    while True:
+        left = {pid: command for pid in _pids() - before if (command := _ours(pid))}
+        if not left or time.monotonic() > until:
+            return left
+        time.sleep(0.02)
+
+
+def _ours(pid: int) -> str:
+    """Command line of a live process that this one started, directly or not; empty for any other."""
+    try:
+        folder = Path("/proc", str(pid))
+        state, parent = folder.joinpath("stat").read_text().rpartition(")")[2].split()[:2]
+        command = folder.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        # multiprocessing keeps these two for the life of the process that uses it.
+        if state in "ZX" or "multiprocessing.resource_tracker" in command or "multiprocessing.forkserver" in command:
+            return ""
+        started_here = TOKEN.encode() in folder.joinpath("environ").read_bytes().split(b"\0")
+        return command if started_here or int(parent) == os.getpid() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
