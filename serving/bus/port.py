@@ -101,7 +101,8 @@ class Traffic:
     """What a hub did for one name on one topic, in rows, since it opened.
 
     published = answered + skipped + dropped + waiting + in_flight, at every moment. drops: dropped rows by reason
-    (`no_subscriber` once a name has ever subscribed, `queue_full`, `expired`, `disconnected`).
+    (`no_subscriber` once a name has ever subscribed, `queue_full`, `expired`, `disconnected`, `too_large`,
+    `closed`, and `fault` where a test asks for it).
     """
 
     published: int = 0
@@ -115,6 +116,9 @@ class Traffic:
 
 OnScores = Callable[[Identity, Scores, float], None]
 """Called in the hub's loop with the replica as it was when it answered, its scores, and CLOCK_MONOTONIC now."""
+
+OnLost = Callable[[str, str, bytes, str], None]
+"""Called in the hub's loop with a topic, a name, the ids (n * 16 bytes) this name will not score, and the reason."""
 
 
 class Hub(Protocol):
@@ -152,7 +156,7 @@ class Subscription(Protocol):
         ...
 
     def send(self, scores: Scores) -> None:
-        """Answer one received frame."""
+        """Answer one received frame; answers go in the order in which frames were received."""
         ...
 
     def announce(self, version: str) -> None:

@@ -1,0 +1,390 @@
+"""What every hub does with batches and answers, whatever carries them: queues, credit, expiry, drops, siblings.
+
+No I/O and no clock of its own: an adapter gives it a `Link` per connected replica and tells it what arrives.
+Every row it is given ends exactly once, as answered, skipped, or a counted drop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from rdv.clock import Clock, SystemClock
+from rdv.errors import BusError
+from rdv.ids import MESSAGE_ID_BYTES
+from rdv.inputs import RowSchema
+from rdv.serving.bus.codec import MAX_FRAME_BYTES, encode_batch
+from rdv.serving.bus.columns import alive, join, part
+from rdv.serving.bus.port import Batch, Identity, OnLost, OnScores, Scores, Traffic
+
+MAX_CREDIT = 64
+MAX_NAMES = 256
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one hub may hold: rows and bytes a frame; rows a name may have waiting, more for archives; connections.
+
+    hello_s: within which a new connection says who it is. linger_s: how long a closing hub waits for answers.
+    """
+
+    max_rows: int = 256
+    max_frame_bytes: int = MAX_FRAME_BYTES
+    waiting_rows: int = 4096
+    archive_rows: int = 32768
+    waiting_bytes: int = 64 << 20
+    connections: int = 256
+    hello_s: float = 5.0
+    linger_s: float = 1.0
+
+
+class Link(Protocol):
+    """A connected replica, as its adapter sees it."""
+
+    def send(self, data: bytes) -> None:
+        """Hand over one encoded frame; never blocks, never raises."""
+        ...
+
+
+class _Parcel:
+    __slots__ = ("batch", "data", "n")
+
+    def __init__(self, batch: Batch, data: bytes) -> None:
+        self.batch, self.data, self.n = batch, data, batch.n
+
+
+class _Replica:
+    __slots__ = ("credit", "identity", "link", "name", "sent")
+
+    def __init__(self, identity: Identity, link: Link, name: _Name) -> None:
+        self.identity, self.link, self.name = identity, link, name
+        self.credit = identity.credit
+        self.sent: deque[tuple[int, bytes]] = deque()
+
+
+class _Name:
+    """One name of a topic: its replicas, what waits for them, and its counters."""
+
+    __slots__ = ("archive", "lost", "name", "replicas", "topic", "traffic", "waiting", "waiting_bytes")
+
+    def __init__(self, topic: str, name: str, lost: OnLost) -> None:
+        self.topic, self.name, self.lost = topic, name, lost
+        self.archive = False
+        self.replicas: list[_Replica] = []
+        self.waiting: deque[_Parcel] = deque()
+        self.waiting_bytes = 0
+        self.traffic = Traffic()
+
+    def free(self) -> _Replica | None:
+        """The replica with the most credit left, the longest idle one of equals; None when nobody has any."""
+        best = None
+        for one in self.replicas:
+            if one.credit and (best is None or one.credit > best.credit):
+                best = one
+        return best
+
+    def dispatch(self, to: _Replica, parcel: _Parcel) -> None:
+        to.credit -= 1
+        to.sent.append((parcel.n, parcel.batch.ids))
+        self.traffic.in_flight += parcel.n
+        if len(self.replicas) > 1:
+            self.replicas.remove(to)
+            self.replicas.append(to)
+        to.link.send(parcel.data)
+
+    def drop(self, ids: bytes, reason: str) -> None:
+        n = len(ids) // MESSAGE_ID_BYTES
+        self.traffic.dropped += n
+        self.traffic.drops[reason] = self.traffic.drops.get(reason, 0) + n
+        self.lost(self.topic, self.name, ids, reason)
+
+    def pop(self) -> _Parcel:
+        parcel = self.waiting.popleft()
+        self.waiting_bytes -= len(parcel.data)
+        self.traffic.waiting -= parcel.n
+        return parcel
+
+    def push(self, parcel: _Parcel) -> None:
+        self.waiting.append(parcel)
+        self.waiting_bytes += len(parcel.data)
+        self.traffic.waiting += parcel.n
+
+    def purge(self, now: float) -> None:
+        """Let rows whose deadline has passed leave the queue, from its head to the first batch without one."""
+        while self.waiting and not self.archive:
+            live, expired = alive(self.waiting[0].batch, now)
+            if not expired:
+                return
+            self.pop()
+            self.drop(expired, "expired")
+            if live is not None:
+                self.push_back(_Parcel(live, encode_batch(live)))
+                return
+
+    def push_back(self, parcel: _Parcel) -> None:
+        self.waiting.appendleft(parcel)
+        self.waiting_bytes += len(parcel.data)
+        self.traffic.waiting += parcel.n
+
+    def clear(self, reason: str) -> None:
+        while self.waiting:
+            self.drop(self.pop().batch.ids, reason)
+
+
+class Exchange:
+    """The part of a hub that is the same for every adapter; see `rdv.serving.bus.port.Hub`."""
+
+    def __init__(
+        self,
+        on_scores: OnScores,
+        on_lost: OnLost = lambda topic, name, ids, reason: None,
+        limits: Limits = Limits(),
+        clock: Clock = SystemClock(),  # noqa: B008 - stateless
+    ) -> None:
+        self.limits = limits
+        self._on_scores, self._on_lost, self._clock = on_scores, on_lost, clock
+        self._schemas: dict[str, RowSchema] = {}
+        self._names: dict[str, dict[str, _Name]] = {}
+        self._replicas: dict[Link, _Replica] = {}
+        self._closed = False
+        self._on_quiet: Callable[[], None] | None = None
+
+    def expect(self, topic: str, schema: RowSchema, names: Sequence[str]) -> None:
+        """Declare a topic, its row schema and the names whose rows count even before they subscribe."""
+        if self._schemas.setdefault(topic, schema) != schema:
+            raise BusError(f"topic {topic} is declared already, with another row schema")
+        known = self._names.setdefault(topic, {})
+        for name in names:
+            known.setdefault(name, _Name(topic, name, self._on_lost))
+
+    def publish(self, batch: Batch) -> None:
+        """Hand a batch to every name of its topic; full or absent ones are counted drops, never an error."""
+        names = self._names.get(batch.topic)
+        if names is None:
+            raise BusError(f"topic {batch.topic} was never declared", "see Hub.expect")
+        if batch.n > self.limits.max_rows:
+            for start in range(0, batch.n, self.limits.max_rows):
+                self.publish(part(batch, start, min(batch.n, start + self.limits.max_rows)))
+            return
+        data = encode_batch(batch)
+        if len(data) > self.limits.max_frame_bytes:
+            self._publish_smaller(batch)
+            return
+        parcel = _Parcel(batch, data)
+        for name in names.values():
+            name.traffic.published += batch.n
+            self._offer(name, parcel)
+
+    def _publish_smaller(self, batch: Batch) -> None:
+        if batch.n == 1:
+            for name in self._names[batch.topic].values():
+                name.traffic.published += 1
+                name.drop(batch.ids, "too_large")
+            return
+        half = batch.n // 2
+        self.publish(part(batch, 0, half))
+        self.publish(part(batch, half, batch.n))
+
+    def _offer(self, name: _Name, parcel: _Parcel) -> None:
+        if self._closed:
+            name.drop(parcel.batch.ids, "closed")
+            return
+        replica = name.free()
+        if replica is not None and not name.waiting:
+            name.dispatch(replica, parcel)
+        elif name.replicas or name.archive:
+            self._queue(name, parcel)
+        else:
+            name.drop(parcel.batch.ids, "no_subscriber")
+
+    def _queue(self, name: _Name, parcel: _Parcel) -> None:
+        bound = self.limits.archive_rows if name.archive else self.limits.waiting_rows
+        if name.traffic.waiting + parcel.n > bound:
+            name.purge(self._clock.monotonic())
+        room = min(parcel.n, bound - name.traffic.waiting)
+        if name.waiting_bytes + len(parcel.data) > self.limits.waiting_bytes:
+            room = 0
+        if room < parcel.n:
+            name.drop(parcel.batch.ids[room * MESSAGE_ID_BYTES :], "queue_full")
+            if not room:
+                return
+            kept = part(parcel.batch, 0, room)
+            parcel = _Parcel(kept, encode_batch(kept))
+        name.push(parcel)
+
+    def replicas(self, topic: str) -> list[Identity]:
+        """Who is connected now."""
+        return [one.identity for one in self._replicas.values() if one.identity.topic == topic]
+
+    def traffic(self) -> dict[tuple[str, str], Traffic]:
+        """Counters by (topic, name), rows whose deadline has passed counted as dropped."""
+        now = self._clock.monotonic()
+        found = {}
+        for topic, names in self._names.items():
+            for name in names.values():
+                name.purge(now)
+                found[topic, name.name] = replace(name.traffic, drops=dict(name.traffic.drops))
+        return found
+
+    def join(self, identity: Identity, link: Link) -> None:
+        """Take a replica in and send it what waits; BusError says why it is refused."""
+        self._admit(identity)
+        names = self._names[identity.topic]
+        name = names.get(identity.name)
+        if name is None:
+            name = names[identity.name] = _Name(identity.topic, identity.name, self._on_lost)
+        name.archive = identity.archive
+        replica = self._replicas[link] = _Replica(identity, link, name)
+        name.replicas.append(replica)
+
+    def _admit(self, identity: Identity) -> None:
+        """Raise BusError unless this identity may join."""
+        topic, name = identity.topic, identity.name
+        schema = self._schemas.get(topic)
+        if self._closed:
+            raise BusError("the hub is closing")
+        if schema is None:
+            raise BusError(f"no topic {topic!r}; topics are {', '.join(sorted(self._schemas)) or 'none'}")
+        if not all(0 < len(text) <= MAX_TEXT for text in (name, identity.replica)):
+            raise BusError(f"a name or replica is empty or longer than {MAX_TEXT} characters")
+        if schema != identity.schema:
+            raise BusError(f"{name} expects another row schema than topic {topic} has: {_difference(schema, identity)}")
+        if not 1 <= identity.credit <= MAX_CREDIT:
+            raise BusError(f"credit {identity.credit} is not within 1..{MAX_CREDIT}")
+        if name not in self._names[topic] and len(self._names[topic]) >= MAX_NAMES:
+            raise BusError(f"topic {topic} has {MAX_NAMES} names already")
+        if len(self._replicas) >= self.limits.connections:
+            raise BusError(f"the hub has {len(self._replicas)} subscribers already")
+        for one in self.replicas(topic):
+            if (one.name, one.replica) == (name, identity.replica):
+                raise BusError(f"replica {identity.replica} of {name} on {topic} is connected already")
+
+    def pump(self, link: Link) -> None:
+        """Send a replica what waits for its name, as far as its credit allows; unknown links are fine."""
+        replica = self._replicas.get(link)
+        if replica is None:
+            return
+        name = replica.name
+        while name.waiting and replica.credit:
+            parcel = self._next(name)
+            if parcel is not None:
+                name.dispatch(replica, parcel)
+
+    def _next(self, name: _Name) -> _Parcel | None:
+        """What waits for a name as one frame, None when nobody waits for it any more."""
+        taken: list[_Parcel] = []
+        rows = size = 0
+        now = self._clock.monotonic()
+        most_bytes = self.limits.max_frame_bytes // 2
+        while name.waiting:
+            head = name.waiting[0]
+            # half: joined strings may take a few bytes more than they took apart
+            if taken and (rows + head.n > self.limits.max_rows or size + len(head.data) > most_bytes):
+                break
+            parcel = name.pop()
+            if not name.archive:
+                live, expired = alive(parcel.batch, now)
+                if expired:
+                    name.drop(expired, "expired")
+                    if live is None:
+                        continue
+                    parcel = _Parcel(live, encode_batch(live))
+            taken.append(parcel)
+            rows, size = rows + parcel.n, size + len(parcel.data)
+        if len(taken) < 2:
+            return taken[0] if taken else None
+        batch = join([parcel.batch for parcel in taken])
+        return _Parcel(batch, encode_batch(batch))
+
+    def answered(self, link: Link, scores: Scores) -> None:
+        """Take a replica's answer to its oldest unanswered frame; BusError when it is none of that frame."""
+        replica = self._replicas[link]
+        scored = len(scores.ids) // MESSAGE_ID_BYTES
+        if not replica.sent or scored + scores.skipped != replica.sent[0][0]:
+            expected = f"{replica.sent[0][0]} rows" if replica.sent else "no frame"
+            raise BusError(
+                f"{replica.identity.name} answered {scored} rows and skipped {scores.skipped} where it had {expected}"
+            )
+        replica.sent.popleft()
+        replica.credit += 1
+        traffic = replica.name.traffic
+        traffic.in_flight -= scored + scores.skipped
+        traffic.answered += scored
+        traffic.skipped += scores.skipped
+        if replica.name.waiting:
+            self.pump(link)
+        self._on_scores(replica.identity, scores, self._clock.monotonic())
+        self._tell_quiet()
+
+    def announced(self, link: Link, version: str) -> None:
+        """Note which version a replica serves from now on."""
+        replica = self._replicas[link]
+        if len(version) > MAX_TEXT:
+            raise BusError(f"a version is longer than {MAX_TEXT} characters")
+        replica.identity = replace(replica.identity, version=version)
+
+    def left(self, link: Link, reason: str = "disconnected") -> None:
+        """Forget a replica; frames that it has not answered are counted as dropped. Unknown links are fine."""
+        replica = self._replicas.pop(link, None)
+        if replica is None:
+            return
+        name = replica.name
+        name.replicas.remove(replica)
+        for n, ids in replica.sent:
+            name.traffic.in_flight -= n
+            name.drop(ids, reason)
+        if not name.replicas and not name.archive:
+            name.clear(reason)
+        self._tell_quiet()
+
+    def lose(self, link: Link, reason: str) -> None:
+        """Drop the newest frame sent to a replica, as if its name had never taken it; its credit returns."""
+        replica = self._replicas[link]
+        n, ids = replica.sent.pop()
+        replica.credit += 1
+        replica.name.traffic.in_flight -= n
+        replica.name.drop(ids, reason)
+
+    def quiet(self) -> bool:
+        """Whether no row is in flight, nor waiting for somebody who is connected."""
+        return not any(one.sent or (one.name.waiting and one.name.replicas) for one in self._replicas.values())
+
+    async def settle(self) -> None:
+        """Publish nothing more, take nobody in, wait (at most linger_s) for answers, then count the rest as dropped.
+
+        Afterwards no replica is known any more; the adapter ends their connections.
+        """
+        self._closed = True
+        quiet = asyncio.Event()
+        self._on_quiet = quiet.set
+        self._tell_quiet()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.linger_s):
+                await quiet.wait()
+        for link in list(self._replicas):
+            self.left(link, "closed")
+        for names in self._names.values():
+            for name in names.values():
+                name.clear("closed")
+
+    def _tell_quiet(self) -> None:
+        if self._on_quiet is not None and self.quiet():
+            on_quiet, self._on_quiet = self._on_quiet, None
+            on_quiet()
+
+
+def _difference(schema: RowSchema, identity: Identity) -> str:
+    """The first column in which two row schemas differ, for people."""
+    ours = [*schema.numbers, *schema.strings]
+    theirs = [*identity.schema.numbers, *identity.schema.strings]
+    for our, their in zip(ours, theirs, strict=False):
+        if our != their:
+            return f"{our!r} against {their!r}"
+    if len(ours) != len(theirs):
+        return f"{len(ours)} columns against {len(theirs)}"
+    return "a column is a number in one and a string in the other"
