@@ -132,7 +132,7 @@ def _texts(values: Any) -> Any:
 
 
 def _data_frame(matrix: Matrix, categorical: Sequence[int]) -> Any:
-    import pandas
+    import pandas  # type: ignore[import-untyped]  # comes with catboost, without types
 
     columns: dict[int, Any] = {at: matrix[:, at] for at in range(matrix.shape[1])}
     for at in categorical:

@@ -113,7 +113,7 @@ class LightGBMPredictor:
 
     def _feature_names(self) -> list[str]:
         buffers = [ctypes.create_string_buffer(_NAME_BYTES) for _ in range(self._features)]
-        pointers = (ctypes.c_char_p * self._features)(*(ctypes.addressof(buffer) for buffer in buffers))
+        pointers = (ctypes.c_void_p * self._features)(*(ctypes.addressof(buffer) for buffer in buffers))
         count, longest = ctypes.c_int(), ctypes.c_size_t()
         self._call(
             self._lib.LGBM_BoosterGetFeatureNames, self._handle, self._features, ctypes.byref(count),
