@@ -1,0 +1,49 @@
+"""The commands of `rdv` by section: where each lives and what it does, readable without importing any."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """A command: the module of this package that holds it, its name there, and its one line of help."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Start": {
+        "demo": Entry("demo", "demo", "Train, publish, serve, swap, break and report on real data."),
+        "init": Entry("init", "init", "Scaffold a service project in a new folder."),
+        "config": Entry("config", "config", "Check rdv.toml, or show it with the origin of each value."),
+        "doctor": Entry("doctor", "doctor", "Check what can be wrong here, each failure with its remedy."),
+    },
+    "From a hyperparameter to a version": {
+        "train": Entry("train", "train", "Train MODEL over a grid, validate, and publish the best version."),
+        "schedule": Entry("schedule", "schedule", "Train MODEL again and again; run by `rdv up`."),
+        "runs": Entry("runs", "runs", "List, show and cancel training runs."),
+        "logs": Entry("runs", "logs", "Print what a run or one of its steps wrote."),
+        "models": Entry("models", "models", "List models and versions, show one, compare two."),
+        "artifacts": Entry("artifacts", "artifacts", "List, verify and collect what training has stored."),
+        "score": Entry("score", "score", "Score a file of rows with a version of MODEL."),
+    },
+    "From a version to an answer": {
+        "serve": Entry("serve", "serve", "Serve every goal on this machine, or run one role of it."),
+        "up": Entry("serve", "up", "Serve, and run the schedules."),
+        "deploy": Entry("deploy", "deploy", "Make a version of MODEL the one that is served."),
+        "rollback": Entry("deploy", "rollback", "Go back to the version of MODEL that was served before."),
+        "status": Entry("status", "status", "Show goals, models, versions, latencies and the ledger."),
+    },
+    "Keeping it honest": {
+        "replay": Entry("replay", "replay", "Feed the recorded requests of a goal to a version of MODEL."),
+        "report": Entry("report", "report", "Write one self-contained HTML page about what was served."),
+    },
+    "About rdv": {
+        "help": Entry("help", "help_command", "Explain a command or a topic, such as exit-codes."),
+        "completion": Entry("completion", "completion", "Print the completion script of a shell."),
+    },
+}
+
+COMMANDS: dict[str, Entry] = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

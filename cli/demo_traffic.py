@@ -1,0 +1,150 @@
+"""The demo's client: requests at fixed moments, whether or not earlier ones have been answered.
+
+An open loop, as real users are one: a slow answer delays nobody else's question. Bounded by its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+CONNECTIONS = 64
+GIVE_UP_S = 10.0
+LAST_SHARE, LAST_PACE = 0.1, 0.1
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request: which row, when (CLOCK_MONOTONIC), and what came back; status 0 = no answer."""
+
+    row: int
+    due_s: float
+    done_s: float = 0.0
+    status: int = 0
+    answer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def latency_ms(self) -> float:
+        """From the moment at which it was due to the answer."""
+        return (self.done_s - self.due_s) * 1e3
+
+
+def gap_s(sent: int, total: int, rate: float, over: bool) -> float:
+    """Seconds until the next request: the last tenth goes slowly while the scenario is not over, to outlast it."""
+    slow = not over and sent >= total * (1 - LAST_SHARE)
+    return 1 / (rate * (LAST_PACE if slow else 1))
+
+
+class Traffic:
+    """Sends each body once, in order, at a steady rate; `exchanges` grows as answers come back."""
+
+    def __init__(self, host: str, port: int, path: str, bodies: Sequence[bytes], rate: float) -> None:
+        self.exchanges: list[Exchange] = []
+        self.sent = 0
+        self.over = False  # set by whoever runs the scenario, once nothing more will happen
+        self._host, self._port, self._bodies, self._rate = host, port, bodies, rate
+        self._head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n".encode()
+        self._idle: list[_Connection] = []
+        self._waiting: deque[Exchange] = deque()
+        self._connections = 0
+        self._all_done = asyncio.Event()
+
+    async def run(self) -> None:
+        """Send everything and return once all is answered or given up; opens connections as it needs them."""
+        due = time.monotonic()
+        for row in range(len(self._bodies)):
+            due += gap_s(row, len(self._bodies), self._rate, self.over)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            self.sent += 1
+            await self._send(Exchange(row, due))
+        try:
+            async with asyncio.timeout(GIVE_UP_S):
+                await self._all_done.wait()
+        except TimeoutError:
+            pass  # what has no answer by now shows as a lost request in the verdict
+        for connection in self._idle:
+            connection.close()
+
+    async def _send(self, exchange: Exchange) -> None:
+        self._waiting.append(exchange)
+        if not self._idle and self._connections < CONNECTIONS:
+            self._connections += 1
+            loop = asyncio.get_running_loop()
+            try:
+                _, connection = await loop.create_connection(lambda: _Connection(self._done), self._host, self._port)
+            except OSError:
+                self._connections -= 1
+            else:
+                self._idle.append(connection)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._idle and self._waiting:
+            exchange = self._waiting.popleft()
+            self._idle.pop().send(self._head, self._bodies[exchange.row], exchange)
+
+    def _done(self, connection: _Connection, exchange: Exchange | None, usable: bool) -> None:
+        if exchange is not None:
+            exchange.done_s = time.monotonic()
+            self.exchanges.append(exchange)
+        if usable:
+            self._idle.append(connection)
+        else:
+            self._connections -= 1
+            if connection in self._idle:
+                self._idle.remove(connection)
+        self._hand_out()
+        if len(self.exchanges) == len(self._bodies):
+            self._all_done.set()
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection with at most one request on it."""
+
+    def __init__(self, done: Callable[[_Connection, Exchange | None, bool], None]) -> None:
+        self._done = done
+        self._received = b""
+        self._exchange: Exchange | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def send(self, head: bytes, body: bytes, exchange: Exchange) -> None:
+        assert self._transport is not None
+        self._exchange, self._received = exchange, b""
+        self._transport.write(b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body))
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not blank or self._exchange is None:
+            return
+        headers = parse_head(head)
+        if len(body) < int(headers.get("content-length", "0")):
+            return
+        exchange, self._exchange = self._exchange, None
+        exchange.status = int(headers[":status"])
+        exchange.answer = json.loads(body) if body else {}
+        self._done(self, exchange, headers.get("connection", "").lower() != "close")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        self._done(self, exchange, False)
+
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.abort()
+
+
+def parse_head(head: bytes) -> dict[str, str]:
+    """Status (`:status`) and headers of a response, names in lower case."""
+    first, *rest = head.decode("latin-1").split("\r\n")
+    named = (line.partition(":") for line in rest)
+    return {":status": first.split()[1]} | {name.strip().lower(): value.strip() for name, _, value in named}
