@@ -60,7 +60,10 @@ class Registry(Protocol):
         ...
 
     def put(self, key: str, value: bytes, expect: int | None = None) -> Entry:
-        """Write a value. expect: None = whatever is there, 0 = only if absent, n = only if its index is n; else LostRace."""
+        """Write a value and return its new entry.
+
+        expect: None = whatever is there, 0 = only if absent, n = only if its index is n; else LostRace.
+        """
         ...
 
     def delete(self, key: str, expect: int | None = None) -> None:
@@ -140,7 +143,10 @@ class Cluster(Protocol):
     """Runs steps as processes of their own, bounded in memory and wall time, and tells how they ended."""
 
     def dispatch(self, spec: StepSpec) -> str:
-        """Hand a step over and return its id, path-safe, unique. Queues when the cluster is full; never blocks for it."""
+        """Hand a step over and return its id, path-safe and unique.
+
+        The step queues while the cluster is full; the call never waits for room.
+        """
         ...
 
     def wait(self, step: str, timeout_s: float | None = None) -> Outcome:

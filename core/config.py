@@ -85,9 +85,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     data: CSV or Parquet relative to rdv.toml. label: its label column; positive: the class whose probability is
     answered (default: the larger of two). categorical: columns that hold categories beside the string ones. exclude:
-    columns that no model reads. metric: name; direction: `maximise` or `minimise`, empty: the metric's own. floor: the worst
-    acceptable value on the test part. publish: `register` only, or `deploy` as well. replicas: worker processes.
-    params: hyperparameter defaults.
+    columns that no model reads. metric: name; direction: `maximise` or `minimise`, empty: the metric's own. floor:
+    the worst acceptable value on the test part. publish: `register` only, or `deploy` as well. replicas: worker
+    processes. params: hyperparameter defaults.
     """
 
     goal: str

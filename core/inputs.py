@@ -16,10 +16,11 @@ import msgspec
 from rdv.errors import InputError
 
 if TYPE_CHECKING:
-    from numpy import ndarray
-
-    Matrix = ndarray[tuple[int, int], "np.dtype[np.float64]"]  # noqa: F821
     import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+    Column = Callable[["Rows"], NDArray[np.float64] | list[float]]
 
 
 class RowSchema(msgspec.Struct, frozen=True):
@@ -120,7 +121,7 @@ def compile_encoder(spec: InputSpec, schema: RowSchema) -> Callable[[Rows], Matr
     return encode
 
 
-def _compile_field(field: InputField, schema: RowSchema) -> Callable[[Rows], object]:
+def _compile_field(field: InputField, schema: RowSchema) -> Column:
     if field.name in schema.numbers:
         at = schema.numbers.index(field.name)
         if field.type == "category":
@@ -138,35 +139,34 @@ def _compile_field(field: InputField, schema: RowSchema) -> Callable[[Rows], obj
     )
 
 
-def _filled(at: int, fill: float | None) -> Callable[[Rows], object]:
+def _filled(at: int, fill: float | None) -> Column:
     import numpy as np
 
     if fill is None:
         return lambda rows: rows.numbers[:, at]
 
-    def column(rows: Rows) -> object:
+    def column(rows: Rows) -> Matrix | list[float]:
         values = rows.numbers[:, at]
         return np.where(np.isnan(values), fill, values)
 
     return column
 
 
-def _string_category(field: InputField, at: int) -> Callable[[Rows], object]:
+def _string_category(field: InputField, at: int) -> Column:
     codes = {text: float(code) for code, text in enumerate(field.vocabulary)}
     other = float(len(codes)) if field.unknown == "other" else math.nan
-    missing = math.nan
 
-    def column(rows: Rows) -> object:
-        return [missing if text is None else codes.get(text, other) for text in rows.strings[at]]
+    def column(rows: Rows) -> Matrix | list[float]:
+        return [math.nan if text is None else codes.get(text, other) for text in rows.strings[at]]
 
     return column
 
 
-def _number_category(field: InputField, at: int) -> Callable[[Rows], object]:
+def _number_category(field: InputField, at: int) -> Column:
     codes = {float(text): float(code) for code, text in enumerate(field.vocabulary)}
     other = float(len(codes)) if field.unknown == "other" else math.nan
 
-    def column(rows: Rows) -> object:
+    def column(rows: Rows) -> Matrix | list[float]:
         return [math.nan if value != value else codes.get(value, other) for value in rows.numbers[:, at].tolist()]
 
     return column
