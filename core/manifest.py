@@ -33,8 +33,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
     file: the model's path within the artifact. flavour: `lightgbm`, `catboost`, ...
     kind: `probability` (binary, of `positive`), `labels` (multiclass, one value per label in order) or `number`.
-    probe_rows, probe_scores: a few rows as the bus carries them (numbers then strings, in the order of `inputs`)
-    and the scores the training side computed for them, to be reproduced by whoever loads the model.
+    probe_rows, probe_scores: a few rows, one value an input in the order of `inputs` (see `rdv.probe_rows`), and the
+    scores the training side computed for them, to be reproduced by whoever loads the model.
     """
 
     file: str

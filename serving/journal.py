@@ -24,6 +24,7 @@ from zlib import crc32
 import msgspec
 
 from rdv.errors import BusError, CorruptArtifact, UsageError
+from rdv.files import sync_folder
 from rdv.inputs import RowSchema
 from rdv.serving.bus import codec
 from rdv.serving.bus.port import Batch
@@ -144,7 +145,7 @@ class JournalWriter:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
         self._at = 0
         self._write(MAGIC + _record(_HEADER_KIND, msgspec.msgpack.encode(header)))
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
     def _retire(self) -> None:
         if self._fd >= 0:
@@ -287,10 +288,3 @@ def _lock(folder: Path) -> int:
         raise UsageError(f"another process writes the journal in {folder}", "stop it first, see `rdv status`") from None
     return fd
 
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
