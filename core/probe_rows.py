@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from rdv.errors import InputError
-from rdv.inputs import InputSpec, Rows, RowSchema
+from rdv.inputs import InputField, InputSpec, Rows, RowSchema
 
 ProbeRow = tuple[float | str | None, ...]
 
@@ -43,10 +43,25 @@ def from_probe_rows(spec: InputSpec, probe: tuple[ProbeRow, ...]) -> tuple[RowSc
     if any(len(row) != len(names) for row in probe):
         raise InputError(f"a probe row has another number of values than the model's {len(names)} inputs")
     columns = {name: [row[at] for row in probe] for at, name in enumerate(names)}
-    text = {name for name, column in columns.items() if any(isinstance(value, str) for value in column)}
+    text = {field.name for field in spec.fields if _is_text(field, columns[field.name])}
     schema = RowSchema(tuple(name for name in names if name not in text), tuple(name for name in names if name in text))
     numbers = np.empty((len(probe), len(schema.numbers)), dtype=np.float64)
     for at, name in enumerate(schema.numbers):
         numbers[:, at] = [math.nan if value is None else value for value in columns[name]]
     strings = [[None if value is None else str(value) for value in columns[name]] for name in schema.strings]
     return schema, Rows(numbers, strings)
+
+
+def _is_text(field: InputField, column: list[float | str | None]) -> bool:
+    """Whether the values are texts; where all are missing, the vocabulary tells."""
+    if any(isinstance(value, str) for value in column):
+        return True
+    return field.type == "category" and not all(_is_number(text) for text in field.vocabulary)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
