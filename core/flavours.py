@@ -18,7 +18,11 @@ from rdv.manifest import ModelInfo
 if TYPE_CHECKING:
     from rdv.inputs import Matrix
 
-_LOADERS = {"lightgbm": "rdv.flavours_lightgbm:load", "catboost": "rdv.flavours_catboost:load"}
+_LOADERS = {
+    "lightgbm": "rdv.flavours_lightgbm:load",
+    "catboost": "rdv.flavours_catboost:load",
+    "sum": "rdv.flavours_sum:load",
+}
 _KINDS = ("probability", "labels", "number")
 
 
