@@ -52,7 +52,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure beside its floor. value: what was compared. verdict: `pass`, `FAIL`, or `shown` when nothing is asked."""
+    """A figure beside its floor. value: what was compared. verdict `shown`: nothing is asked of it."""
 
     figure: str
     what: str

@@ -1,0 +1,99 @@
+"""All figures against their floors: `make bench`, in short form `make bench-short`.
+
+Starts whatever it measures, prints a table, writes JSON, and ends with 1 when a figure is below its floor or missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from figures import Figure, Floor, Row, judge, missing, read_floors
+from table import document, table
+
+HERE = Path(__file__).parent
+# In the order of the run: what is quick to fail comes first, what fills memory and disk last.
+SCENARIOS: dict[str, tuple[str, ...]] = {
+    "command_start": ("help-ms", "help-imports"),
+    "closed_loop": ("closed-32", "closed-1", "closed-32-share-of-echo", "closed-1-share-of-echo"),
+    "open_loop": ("open-100-p50", "open-100-p99", "open-833-p99", "open-833-lost", "open-833-defaults"),
+    "hot_swap": ("swap-lost", "swap-defaults", "swap-p99"),
+    "worker_faults": ("kill-missing", "stop-missing"),
+    "steps": ("step-overhead", "step-overhead-growth"),
+    "grid": ("grid-done-s", "grid-done-mb", "trainings"),
+    "gateway_memory": ("gateway-memory-growth",),
+}
+
+
+def run_scenario(name: str, floors: dict[str, Floor], short: bool) -> list[Row]:
+    """The rows of one scenario; what it did not deliver, for whatever reason, is a failed row that says why."""
+    reason = "its scenario did not report it"
+    try:
+        told = importlib.import_module(name).measure(short)
+        seen = [msgspec.convert(figure, Figure) for figure in told]
+    except Exception as error:
+        traceback.print_exc()
+        seen, reason = [], f"{type(error).__name__}: {error}"
+    names = {figure.figure for figure in seen}
+    if unknown := names - set(floors):
+        reason = f"{name} reports {', '.join(sorted(unknown))}, which floors.toml does not know"
+    rows = [judge(figure, floors[figure.figure], short) for figure in seen if figure.figure in floors]
+    return rows + [missing(figure, floors[figure], short, reason) for figure in SCENARIOS[name] if figure not in names]
+
+
+def arguments(told: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line asks for."""
+    parse = argparse.ArgumentParser(description=__doc__)
+    parse.add_argument("--short", action="store_true", help="one shorter run of everything")
+    parse.add_argument("--only", default="", help=f"some scenarios, comma-separated, of: {', '.join(SCENARIOS)}")
+    parse.add_argument("--out", type=Path, default=HERE.parent / "build" / "benchmarks.json", help="the JSON file")
+    asked = parse.parse_args(told)
+    asked.only = [name for name in asked.only.split(",") if name] or list(SCENARIOS)
+    if unknown := [name for name in asked.only if name not in SCENARIOS]:
+        parse.error(f"there is no scenario {', '.join(unknown)}; choose from: {', '.join(SCENARIOS)}")
+    return asked
+
+
+def machine() -> str:
+    """This machine's class, as floors.toml names them."""
+    memory_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    python = ".".join(platform.python_version_tuple()[:2])
+    return f"{os.cpu_count()} vCPU, {memory_gb:.0f} GB, {platform.system()}, CPython {python}"
+
+
+def main() -> int:
+    """Run what is asked for; 0 when every floor holds, else 1."""
+    asked = arguments()
+    floors, rows = read_floors(HERE / "floors.toml"), []
+    begun = time.monotonic()
+    for name in asked.only:
+        from_s = time.monotonic()
+        print(f"bench: {name} ...", file=sys.stderr, flush=True)
+        rows += run_scenario(name, floors, asked.short)
+        print(f"bench: {name} {time.monotonic() - from_s:.0f} s", file=sys.stderr, flush=True)
+    about = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "short": asked.short,
+        "wall_s": round(time.monotonic() - begun),
+    }
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_bytes(document(rows, about))
+    print(table(rows))
+    failed = [row.figure for row in rows if row.verdict == "FAIL"]
+    verdict = f"below their floor: {', '.join(failed)}" if failed else "all floors hold"
+    print(f"{about['machine']}; JSON in {asked.out}; {verdict}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""The benchmarks' own arithmetic: a wrong quantile or verdict would be worse than none."""
+
+import asyncio
+import importlib
+import math
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+NAMES = ("figures", "load", "closed", "answers", "table", "run", "idle", "processes")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[SimpleNamespace]:
+    """The benchmarks' modules by name; they are programs, not a package."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        modules: dict[str, ModuleType] = {name: importlib.import_module(name) for name in NAMES}
+        yield SimpleNamespace(**modules)
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in NAMES:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def floor(bench: SimpleNamespace) -> dict[str, object]:
+    """The fields that every floor has."""
+    return {"what": "w", "unit": "ms", "direction": "at_most", "date": "d", "command": "c", "machine": "m"}
+
+
+@given(values=st.lists(st.floats(allow_nan=False), min_size=1), q=st.floats(0.001, 1.0))
+def test_a_quantile_is_a_value_that_enough_others_do_not_exceed(
+    bench: SimpleNamespace, values: list[float], q: float
+) -> None:
+    """A quantile is one of the values, at least a share q is not above it, and no smaller value is enough."""
+    found = bench.figures.quantile(values, q)
+    assert found in values
+    assert sum(value <= found for value in values) >= q * len(values) - 1e-9
+    assert sum(value < found for value in values) < q * len(values) + 1e-9
+
+
+def test_a_lost_request_is_an_infinite_latency(bench: SimpleNamespace) -> None:
+    """Requests without an answer show in the tail instead of vanishing from it."""
+    sent = [bench.load.Sent(at, 0.0, latency_ms=1.0, status=200) for at in range(98)] + [bench.load.Sent(98, 0.0)] * 2
+    told = bench.figures.summary([one.waited_ms for one in sent])
+    assert (told["p50_ms"], told["p99_ms"]) == (1.0, math.inf)
+
+
+def test_nothing_measured_is_not_a_number(bench: SimpleNamespace) -> None:
+    """Of no values there is no quantile and no share, and a limit is never held by them."""
+    assert math.isnan(bench.figures.quantile([], 0.5))
+    assert math.isnan(bench.figures.per_ten_thousand(0, 0))
+    assert not bench.figures.holds(math.nan, 1.0, "at_most")
+    assert not bench.figures.holds(math.nan, 1.0, "at_least")
+
+
+@pytest.mark.parametrize(
+    ("compare", "direction", "limit", "ours", "peer", "verdict"),
+    [
+        ("ratio", "at_least", 3.0, 30.0, 10.0, "pass"),
+        ("ratio", "at_least", 3.0, 29.9, 10.0, "FAIL"),
+        ("ratio", "at_most", 2.5, 1.0, 0.5, "pass"),
+        ("ratio", "at_least", 3.0, 30.0, None, "FAIL"),
+        ("ratio", "at_most", 2.5, 1.0, 0.0, "FAIL"),
+        ("excess", "at_most", 100.0, 140.0, 40.0, "pass"),
+        ("excess", "at_most", 100.0, 141.0, 40.0, "FAIL"),
+        ("ours", "at_most", 0.0, 0.0, None, "pass"),
+        ("ours", "at_most", 0.0, 1.0, 5.0, "FAIL"),
+        ("ours", "at_most", 8.0, math.inf, None, "FAIL"),
+        ("ours", "at_most", None, 9e9, None, "shown"),
+    ],
+)
+def test_verdicts(
+    bench: SimpleNamespace,
+    floor: dict[str, object],
+    compare: str,
+    direction: str,
+    limit: float | None,
+    ours: float,
+    peer: float | None,
+    verdict: str,
+) -> None:
+    """A figure passes exactly when the compared value is within its limit; a peer that is missing fails it."""
+    asked = bench.figures.Floor(**{**floor, "compare": compare, "direction": direction, "floor": limit})
+    figure = bench.figures.Figure(figure="f", ours=ours, peer=peer)
+    assert bench.figures.judge(figure, asked, short=False).verdict == verdict
+
+
+def test_the_short_form_has_limits_of_its_own(bench: SimpleNamespace, floor: dict[str, object]) -> None:
+    """A short limit counts in the short form only, and without one the floor holds for both."""
+    asked = bench.figures.Floor(**floor, floor=1.0, short=2.0)
+    figure = bench.figures.Figure(figure="f", ours=1.5)
+    assert bench.figures.judge(figure, asked, short=True).verdict == "pass"
+    assert bench.figures.judge(figure, asked, short=False).verdict == "FAIL"
+    assert bench.figures.Floor(**floor, floor=1.0).limit(short=True) == 1.0
+
+
+def test_every_floor_belongs_to_one_scenario(bench: SimpleNamespace) -> None:
+    """floors.toml can be read, and its figures are exactly those that the scenarios promise, each once."""
+    floors = bench.figures.read_floors(FOLDER / "floors.toml")
+    promised = [figure for figures in bench.run.SCENARIOS.values() for figure in figures]
+    assert sorted(promised) == sorted(floors)
+    for name, asked in floors.items():
+        assert asked.floor is not None or asked.aim is not None or asked.compare == "ratio", name
+
+
+def test_a_scenario_that_fails_fails_all_its_figures(
+    bench: SimpleNamespace, floor: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a scenario did not deliver is a failed row with the reason, not a hole in the table."""
+
+    def measure(short: bool) -> list[dict[str, object]]:
+        raise RuntimeError("no such server")
+
+    monkeypatch.setitem(sys.modules, "broken", SimpleNamespace(measure=measure))
+    monkeypatch.setitem(bench.run.SCENARIOS, "broken", ("f",))
+    rows = bench.run.run_scenario("broken", {"f": bench.figures.Floor(**floor, floor=1.0)}, short=True)
+    assert [(row.verdict, row.ours) for row in rows] == [("FAIL", None)]
+    assert "no such server" in bench.table.table(rows)
+    assert b'"ours": null' in bench.table.document(rows, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (math.nan, "-"), (math.inf, "never"), (0.0, "0"), (0.1234, "0.123"), (34567.8, "34,568"), (3, "3")],
+)
+def test_numbers_read_well(bench: SimpleNamespace, value: float | None, text: str) -> None:
+    """A number in the table has no exponent and no digits that mean nothing."""
+    assert bench.table.number(value) == text
+
+
+@given(rate=st.floats(1.0, 5000.0), seconds=st.floats(0.01, 10.0), start_s=st.floats(0.0, 1e6))
+def test_arrivals_are_fixed_and_evenly_spaced(
+    bench: SimpleNamespace, rate: float, seconds: float, start_s: float
+) -> None:
+    """Arrival times depend on the schedule alone: the first at the start, 1/rate apart, all within the time."""
+    count = bench.load.arrivals(rate, seconds)
+    assert count == max(1, round(rate * seconds))
+    assert bench.load.arrival_s(start_s, rate, 0) == start_s
+    last_s = bench.load.arrival_s(start_s, rate, count - 1) - start_s
+    assert last_s == pytest.approx((count - 1) / rate, abs=1e-6)
+
+
+@given(body=st.binary(max_size=200), status=st.sampled_from([200, 400, 503]), cut=st.integers(0, 400))
+def test_an_answer_is_read_when_it_is_whole(bench: SimpleNamespace, body: bytes, status: int, cut: int) -> None:
+    """Any shorter piece of an answer is not yet one; the whole yields its status and body."""
+    whole = b"HTTP/1.1 %d X\r\nserver: x\r\nContent-length: %d\r\n\r\n%b" % (status, len(body), body)
+    assert bench.load.whole_answer(whole) == (status, body)
+    if cut < len(whole):
+        assert bench.load.whole_answer(whole[:cut]) is None
+
+
+def test_an_answer_of_unknown_length_is_refused(bench: SimpleNamespace) -> None:
+    """The client does not guess where an answer ends."""
+    with pytest.raises(ValueError, match="without Content-Length"):
+        bench.load.whole_answer(b"HTTP/1.1 200 OK\r\n\r\n")
+    with pytest.raises(ValueError, match="after the end"):
+        bench.load.whole_answer(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nab")
+
+
+@pytest.fixture
+def server() -> Iterator[int]:
+    """The port of an HTTP server that answers a body with itself and breaks off the connection on `drop`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if body == b"drop":
+                self.close_connection = True
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *told: object) -> None:
+            return
+
+    served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=served.serve_forever)
+    thread.start()
+    yield served.server_port
+    served.shutdown()
+    thread.join()
+    served.server_close()
+
+
+def test_every_request_is_accounted_for(bench: SimpleNamespace, server: int) -> None:
+    """Each request is sent once, in order, with its own answer; one whose connection broke is lost, not repeated."""
+    requests = [bench.load.http_request("x", "/", body) for body in (b"one", b"two", b"drop", b"four")]
+    bench.load.GRACE_S = 0.5
+
+    async def run() -> list[object]:
+        client = bench.load.Client(requests, rate=200.0, seconds=0.2)
+        await client.run("127.0.0.1", server, connections=3)
+        return client.sent
+
+    sent = asyncio.run(run())
+    assert [one.at for one in sent] == list(range(40))
+    assert {(one.at % 4, one.status, one.body) for one in sent} == {
+        (0, 200, b"one"),
+        (1, 200, b"two"),
+        (2, 0, b""),
+        (3, 200, b"four"),
+    }
+    assert all(one.waited_ms >= one.sent_ms for one in sent)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(sent), type=list[bench.load.Sent]) == sent
+
+
+def test_what_wrk_reports_is_read(bench: SimpleNamespace) -> None:
+    """Counts and latencies come from the script's line; no line is an error."""
+    line = 'wrk {"requests": 10, "seconds": 2.0, "bad_status": 1, "lost": 0, "p50_ms": 1, "p99_ms": 2.5, "worst_ms": 3}'
+    assert bench.closed.read_report(f"Running\n{line}\n").per_s == 5.0
+    with pytest.raises(ValueError, match="no report"):
+        bench.closed.read_report("unable to connect")
+
+
+def answered(bench: SimpleNamespace, at: int, **told: object) -> object:
+    """Request number `at` with a 200 of these fields."""
+    return bench.load.Sent(at, 0.0, 0.1, 1.0, 200, msgspec.json.encode(told))
+
+
+def test_answers_are_held_against_predictions(bench: SimpleNamespace) -> None:
+    """A run whose answers are right is counted by source; defaults are the default and nothing else."""
+    expected = {("m", "v1"): [0.1, 0.2], ("m", "v2"): [0.3, 0.4]}
+    sent = [
+        answered(bench, 0, answer=0.1, source="tier 1", model="m", version="v1"),
+        answered(bench, 3, answer=0.4, source="tier 1", model="m", version="v2"),
+        answered(bench, 4, answer=0.5, source="default", model=None, version=None),
+        bench.load.Sent(5, 0.0),
+    ]
+    tally = bench.answers.check(sent, expected, default=0.5)
+    assert (tally.sent, tally.lost, tally.refused, tally.defaults) == (4, 1, 0, 1)
+    assert tally.sources == {"tier 1": 2, "default": 1}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"answer": 0.2, "source": "tier 1", "model": "m", "version": "v1"},
+        {"answer": 0.1, "source": "tier 1", "model": "m", "version": "v9"},
+        {"answer": 0.1, "source": "default", "model": None, "version": None},
+    ],
+)
+def test_a_wrong_answer_stops_the_run(bench: SimpleNamespace, told: dict[str, object]) -> None:
+    """Another row's score, an unknown version and a wrong default are each found."""
+    with pytest.raises(AssertionError):
+        bench.answers.check([answered(bench, 0, **told)], {("m", "v1"): [0.1, 0.2]}, default=0.5)
+
+
+def test_a_refused_request_is_counted_or_stops_the_run(bench: SimpleNamespace) -> None:
+    """Where nothing may be refused a 503 is an error, elsewhere it is counted."""
+    sent = [bench.load.Sent(0, 0.0, 0.1, 1.0, 503, b"{}")]
+    with pytest.raises(AssertionError, match="503"):
+        bench.answers.check(sent, {}, default=0.5)
+    assert bench.answers.check(sent, {}, default=0.5, lossy=True).refused == 1
+
+
+def test_the_idle_timer_says_how_late_it_was(bench: SimpleNamespace) -> None:
+    """The watching process ends with the block and leaves a lateness that is not negative."""
+    with bench.idle.IdleTimer() as timer:
+        threading.Event().wait(0.05)
+    assert timer.worst_ms >= timer.p999_ms >= 0.0
+    assert timer.stolen_s >= 0.0
+
+
+def test_children_are_found(bench: SimpleNamespace) -> None:
+    """A process's descendants and its memory are read from the system."""
+    with bench.idle.IdleTimer() as timer:
+        child = timer._process.pid
+        assert child in bench.processes.descendants(os.getpid())
+        assert any("idle.py" in part for part in bench.processes.command_line(child))
+        assert 1.0 < bench.processes.resident_mb(child) < 500.0
