@@ -18,10 +18,10 @@ TICK_S = 0.001
 
 
 def watch(stop: threading.Event) -> list[float]:
-    """The lateness of every tick in milliseconds, until told to stop."""
+    """The lateness of every tick in milliseconds until told to stop, at least one."""
     late_ms = []
     due = time.monotonic() + TICK_S
-    while not stop.is_set():
+    while not (late_ms and stop.is_set()):
         time.sleep(max(0.0, due - time.monotonic()))
         now = time.monotonic()
         late_ms.append((now - due) * 1000.0)
