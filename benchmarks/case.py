@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import lightgbm
     import numpy as np
 
+GOAL = "visit"
+PATH = f"/v1/goals/{GOAL}/score"
 FIELDS = tuple(f"f{at:02d}" for at in range(30))
 TREES = 100
 BODIES = 256
@@ -61,3 +64,17 @@ def write_bodies(folder: Path) -> tuple[Path, np.ndarray]:
     file = folder / "bodies.jsonl"
     file.write_bytes(b"\n".join(bodies(matrix)) + b"\n")
     return file, matrix
+
+
+@cache
+def model_text(seed: int) -> str:
+    """A model of the case as LightGBM text, trained once a process."""
+    text: str = train(seed).model_to_string()
+    return text
+
+
+def predictions(seed: int, matrix: np.ndarray) -> list[float]:
+    """What LightGBM itself says about some rows: the judge of every answer."""
+    import lightgbm
+
+    return [float(score) for score in lightgbm.Booster(model_str=model_text(seed)).predict(matrix, num_threads=1)]

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import socket
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import case
+from case import GOAL, model_text, predictions
 
 from rdv.backends.artifacts import ArtifactStore
 from rdv.clock import SystemClock
@@ -25,11 +25,9 @@ from rdv.releases.pointer import deploy
 if TYPE_CHECKING:
     import numpy as np
 
-GOAL = "visit"
 CHAMPION, RUNNER_UP, THIRD = "visit/champion", "visit/runner_up", "visit/third"
 BUDGET_MS = 80.0
 DEFAULT = 0.5
-PATH = f"/v1/goals/{GOAL}/score"
 SETTINGS = f"""\
 project = "bench"
 
@@ -53,20 +51,6 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
-
-
-@cache
-def model_text(seed: int) -> str:
-    """A model of the case as LightGBM text, trained once a process."""
-    text: str = case.train(seed).model_to_string()
-    return text
-
-
-def predictions(seed: int, matrix: np.ndarray) -> list[float]:
-    """What LightGBM itself says about some rows: the judge of every answer."""
-    import lightgbm
-
-    return [float(score) for score in lightgbm.Booster(model_str=model_text(seed)).predict(matrix, num_threads=1)]
 
 
 class BenchProject:

@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import case
 import msgspec
-from project import CHAMPION, GOAL, PATH, BenchProject, model_text
+from case import PATH, model_text
+
+if TYPE_CHECKING:
+    from project import BenchProject
 
 START_S, STOP_S = 60.0, 20.0
 PEERS = Path(__file__).parent / "peers"
@@ -133,6 +136,8 @@ def rdv_serve(project: BenchProject) -> Iterator[Server]:
 @contextmanager
 def ours() -> Iterator[tuple[BenchProject, Server]]:
     """A fresh project in a temporary folder, served."""
+    from project import BenchProject
+
     with tempfile.TemporaryDirectory(prefix="rdv-bench-") as folder:
         project = BenchProject(Path(folder))
         with rdv_serve(project) as server:
@@ -144,6 +149,3 @@ def temporary_peer(start: Callable[[Path], object]) -> Iterator[Server]:
     """A peer in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="rdv-bench-peer-") as folder, start(Path(folder)) as server:  # type: ignore[attr-defined]
         yield server
-
-
-__all__ = ["CHAMPION", "GOAL", "Server", "echo", "fastapi", "ours", "temporary_peer", "wait_until"]
