@@ -6,6 +6,7 @@ An open loop, as real users are one: a slow answer delays nobody else's question
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections import deque
@@ -51,7 +52,7 @@ class Traffic:
         self._head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n".encode()
         self._idle: list[_Connection] = []
         self._waiting: deque[Exchange] = deque()
-        self._connections = 0
+        self._open: set[_Connection] = set()
         self._all_done = asyncio.Event()
 
     async def run(self) -> None:
@@ -62,24 +63,19 @@ class Traffic:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             self.sent += 1
             await self._send(Exchange(row, due))
-        try:
+        with contextlib.suppress(TimeoutError):  # what has no answer by then shows as lost in the verdict
             async with asyncio.timeout(GIVE_UP_S):
                 await self._all_done.wait()
-        except TimeoutError:
-            pass  # what has no answer by now shows as a lost request in the verdict
-        for connection in self._idle:
+        for connection in list(self._open):
             connection.close()
 
     async def _send(self, exchange: Exchange) -> None:
         self._waiting.append(exchange)
-        if not self._idle and self._connections < CONNECTIONS:
-            self._connections += 1
+        if not self._idle and len(self._open) < CONNECTIONS:
             loop = asyncio.get_running_loop()
-            try:
+            with contextlib.suppress(OSError):  # nobody listens: the request waits for a connection that lives
                 _, connection = await loop.create_connection(lambda: _Connection(self._done), self._host, self._port)
-            except OSError:
-                self._connections -= 1
-            else:
+                self._open.add(connection)
                 self._idle.append(connection)
         self._hand_out()
 
@@ -95,7 +91,7 @@ class Traffic:
         if usable:
             self._idle.append(connection)
         else:
-            self._connections -= 1
+            self._open.discard(connection)
             if connection in self._idle:
                 self._idle.remove(connection)
         self._hand_out()

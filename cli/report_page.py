@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Record = Mapping[str, object]
 QUANTILE_STEPS = 100
 DEFAULT_COLOUR = 7
+LONG_TEXT = 40
 SHARES = {"share", "same_decision", "same decision"}
 
 STYLE = """
@@ -40,7 +41,8 @@ p { margin:6px 0 14px } .soft, caption { color:var(--soft) } .good { color:var(-
 .scroll { overflow-x:auto } table { border-collapse:collapse; width:100%; font-size:.92rem; margin:8px 0 18px }
 th { text-align:left; font-weight:600; color:var(--soft); border-bottom:1px solid var(--rule) }
 th, td { padding:5px 14px 5px 0; vertical-align:top } td { border-bottom:1px solid var(--rule) }
-.num { text-align:right; font-variant-numeric:tabular-nums } td:first-child { overflow-wrap:anywhere }
+.num { text-align:right; font-variant-numeric:tabular-nums }
+td, th { white-space:nowrap } td.text { white-space:normal; min-width:14ch }
 .chart { width:100%; height:auto; display:block; margin-top:6px } .grid { stroke:var(--rule) }
 .axis { stroke:var(--soft) } .tick, .title { fill:var(--soft); font-size:12px } .title { font-size:12.5px }
 .line { fill:none; stroke-width:2.2; stroke-linejoin:round } .diagonal { stroke:var(--soft); stroke-dasharray:4 4 }
@@ -154,7 +156,7 @@ def _td(column: str, value: object, kind: str) -> str:
     if column == "holds" and isinstance(value, bool):
         return f'<td class="{"good" if value else "bad"}">{"yes" if value else "NO"}</td>'
     text = percent(value) if column in SHARES and isinstance(value, float) else cell(value)
-    return f'<td class="{kind}">{escape(text)}</td>'
+    return f'<td class="{kind or ("text" if len(text) > LONG_TEXT else "")}">{escape(text)}</td>'
 
 
 def _ledger(ledger: Sequence[Record]) -> str:
