@@ -164,3 +164,7 @@ class Cluster(Protocol):
     def steps(self, run: str) -> Mapping[str, Outcome]:
         """All steps of a run that this cluster remembers, by id, in order of dispatch."""
         ...
+
+    def close(self) -> None:
+        """Let go of what this adapter holds here; its steps that cannot outlive it are cancelled. Twice is fine."""
+        ...
