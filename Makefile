@@ -10,7 +10,7 @@ DEMO := $(VENV)/.installed-demo
 SOURCES := setup.cfg pyproject.toml
 PYTEST := $(VENV)/bin/pytest
 
-.PHONY: help venv gomp demo test guards lint types package bench bench-short clean
+.PHONY: help venv gomp demo servers test test-cluster guards lint types package bench bench-short clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -19,7 +19,7 @@ help: ## show the targets
 venv: $(DEV) ## make the virtual environment with everything a developer needs
 
 $(DEV): $(SOURCES) ci/venv
-	@ci/venv $(VENV) dev,demo,parquet,catboost
+	@ci/venv $(VENV) dev,demo,parquet,catboost,cluster
 	@touch $(DEMO) $@
 
 $(DEMO): $(SOURCES) ci/venv
@@ -34,6 +34,13 @@ demo: gomp $(DEMO) ## the main job: train, publish, serve, swap, break and repor
 
 test: gomp $(DEV) ## every test that needs no server (the same as .venv/bin/pytest -n 2)
 	$(PYTEST) -n 2 $(ARGS)
+
+servers: ## Nomad, Consul, Vault and an S3 server into the user's cache folder (ARGS="--with hdfs" for HDFS as well)
+	@ci/servers/install $(ARGS)
+
+test-cluster: gomp $(DEV) ## every test that needs a real server; what is missing is built first
+	@ci/servers/install
+	RDV_LIVE=1 $(PYTEST) -n 2 -m live $(ARGS)
 
 guards: $(DEV) ## packaging, imports between rooms, docstrings and file sizes
 	$(PYTEST) -q tests/test_packaging.py tests/test_rooms.py tests/test_docstrings.py

@@ -1,6 +1,7 @@
 """What every test gets: a clean environment, `require`, a check that nothing was left behind."""
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -8,11 +9,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 IN_CI = os.environ.get("RDV_CI") == "1"
+# `make test-cluster` asks for the tests marked `live`, and then nothing that they need may be missing.
+LIVE = os.environ.get("RDV_LIVE") == "1"
+ENVIRON = dict(os.environ)
 # Inherited by whatever a test starts, however deep, so that a leftover is found even after its parent is gone.
 TOKEN_NAME = "PYTEST_LEAK_TOKEN"
 TOKEN = f"{TOKEN_NAME}={os.getpid()}-{time.monotonic_ns()}"
@@ -54,6 +59,70 @@ def require(in_ci: bool) -> Callable[..., str]:
         return str(at)
 
     return ensure
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """live_server("consul:ConsulServer", client): a real server, not started, closed with the session at the latest.
+
+    client: the Python package that the tests talk to it with. Not asked for live tests: the test skips; asked for, and
+    something is missing: it fails.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def make(path: str, client: str) -> Any:
+            module, _, name = path.partition(":")
+            if not LIVE:
+                pytest.skip(f"needs a real server ({module}); type: make test-cluster")
+            if not _importable(client):
+                pytest.fail(f"{client} is not installed; type: pip install -e '.[cluster]'")
+            from rdv.errors import NotFound
+
+            kind = getattr(importlib.import_module(f"rdv.backends.devcluster.{module}"), name)
+            try:
+                server = kind(tmp_path_factory.mktemp(module), ENVIRON)
+            except NotFound as error:
+                pytest.fail(str(error))
+            stack.callback(server.close)
+            return server
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def consul_server(live_server: Callable[..., Any]) -> Any:
+    """One Consul for the whole session: every test takes a prefix of its own."""
+    server = live_server("consul:ConsulServer", "consul")
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def s3_server(live_server: Callable[..., Any]) -> Any:
+    """One S3 server for the whole session: every test takes a bucket of its own."""
+    server = live_server("s3:S3Server", "boto3")
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def vault_server(live_server: Callable[..., Any]) -> Any:
+    """One Vault for the whole session: every test takes paths of its own."""
+    server = live_server("vault:VaultServer", "hvac")
+    server.start()
+    return server
+
+
+@pytest.fixture
+def s3_keys(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The S3 server's keys in the environment, and nothing of the caller's that boto3 would read."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
 def _importable(name: str) -> bool:

@@ -1,0 +1,87 @@
+"""One Consul server with access control on, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rdv.backends.devcluster.child import ServerProcess
+from rdv.backends.devcluster.http import Answer, call, must
+from rdv.backends.devcluster.ports import Ports
+from rdv.backends.devcluster.programs import clean_environment, find_program
+
+
+def consul_config(data: Path, ports: tuple[int, ...], management_token: str) -> dict[str, Any]:
+    """The agent's configuration. ports: http, grpc, dns, serf, server."""
+    http, grpc, dns, serf, server = ports
+    return {
+        "node_name": "consul",
+        "datacenter": "dc1",
+        "server": True,
+        "bootstrap_expect": 1,
+        "data_dir": str(data),
+        "bind_addr": "127.0.0.1",
+        "client_addr": "127.0.0.1",
+        "advertise_addr": "127.0.0.1",
+        "ports": {
+            "http": http, "https": -1, "grpc": grpc, "grpc_tls": -1, "dns": dns, "serf_lan": serf, "serf_wan": -1,
+            "server": server,
+        },
+        "connect": {"enabled": False},
+        "ui_config": {"enabled": False},
+        "disable_update_check": True,
+        "log_level": "INFO",
+        "leave_on_terminate": False,
+        # the default is meant for elections between data centres: five times slower
+        "performance": {"raft_multiplier": 1},
+        "acl": {
+            "enabled": True,
+            "default_policy": "deny",
+            "enable_token_persistence": False,
+            "tokens": {"initial_management": management_token, "agent": management_token},
+        },
+    }  # fmt: skip
+
+
+class ConsulServer:
+    """A Consul server with its data below a folder. Keeps ports, token and data over stop and start."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], tied: bool = True) -> None:
+        self._folder, self._ports = folder, Ports(5)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = self._ports.numbers[0]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.token = str(uuid.uuid4())
+        config = folder / "consul.json"
+        config.touch(0o600)
+        config.write_text(json.dumps(consul_config(folder / "data", self._ports.numbers, self.token)))
+        argv = [str(find_program("consul", environ)), "agent", f"-config-file={config}"]
+        self.process = ServerProcess("consul", argv, clean_environment(environ), folder / "consul.log", tied)
+
+    def start(self) -> None:
+        """Start it and wait until a key can be written and read."""
+        self.process.start()
+        self.process.until(self._is_ready, "ready")
+
+    def close(self) -> None:
+        """Stop it and give its ports back."""
+        self.process.stop()
+        self._ports.close()
+
+    def call(self, method: str, path: str, body: Any = None) -> Answer:
+        """A request with the management token."""
+        return call(self.port, method, path, body, {"X-Consul-Token": self.token})
+
+    def new_token(self, name: str, rules: str) -> str:
+        """A new token that may do what the rules (HCL) say and nothing else."""
+        policy = must(self.call("PUT", "/v1/acl/policy", {"Name": name, "Rules": rules}), f"policy {name}").json()
+        made = self.call("PUT", "/v1/acl/token", {"Policies": [{"ID": policy["ID"]}]})
+        return str(must(made, f"token {name}").json()["SecretID"])
+
+    def _is_ready(self) -> bool:
+        if not self.call("PUT", "/v1/kv/.ready", b"1").ok:
+            return False
+        return self.call("GET", "/v1/kv/.ready?consistent").ok and self.call("DELETE", "/v1/kv/.ready").ok

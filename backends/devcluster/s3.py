@@ -1,0 +1,59 @@
+"""An S3 server over a folder (versitygw), on 127.0.0.1."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from rdv.backends.devcluster.child import ServerProcess
+from rdv.backends.devcluster.http import call
+from rdv.backends.devcluster.ports import Ports
+from rdv.backends.devcluster.programs import clean_environment, find_program
+from rdv.errors import UsageError
+
+REGION = "us-east-1"
+
+
+class S3Server:
+    """An S3 server with its buckets below a folder. Keeps port, keys and data over stop and start."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], tied: bool = True) -> None:
+        self._ports, self._data = Ports(1), folder / "data"
+        self._data.mkdir(parents=True, exist_ok=True)
+        self.port = self._ports.numbers[0]
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.access_key, self.secret_key = "rdv-" + secrets.token_hex(6), secrets.token_hex(20)
+        argv = [
+            str(find_program("versitygw", environ)), "--region", REGION, "--port", f"127.0.0.1:{self.port}",
+            "--health", "/health", "--quiet", "posix", str(self._data),
+        ]  # fmt: skip
+        # by the environment, which unlike a command line is not for everybody to read
+        keys = {"ROOT_ACCESS_KEY_ID": self.access_key, "ROOT_SECRET_ACCESS_KEY": self.secret_key}
+        self.process = ServerProcess("s3", argv, {**clean_environment(environ), **keys}, folder / "s3.log", tied)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.process.start()
+        self.process.until(lambda: call(self.port, "GET", "/health").ok, "ready")
+
+    def close(self) -> None:
+        """Stop it and give its port back."""
+        self.process.stop()
+        self._ports.close()
+
+    def make_bucket(self, name: str) -> None:
+        """A bucket, which with this server is a folder; one that is there stays."""
+        if not 3 <= len(name) <= 63 or not name.replace("-", "").isalnum():
+            raise UsageError(f"{name!r} is not a bucket's name", "3 to 63 lower-case letters, digits and -")
+        (self._data / name).mkdir(exist_ok=True)
+
+    def new_bucket(self) -> str:
+        """A bucket of a name nobody used before."""
+        name = f"b-{secrets.token_hex(8)}"
+        self.make_bucket(name)
+        return name
+
+    def file(self, bucket: str, key: str) -> Path:
+        """The file that holds an object."""
+        return self._data / bucket / key

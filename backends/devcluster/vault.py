@@ -1,0 +1,88 @@
+"""One Vault server, initialised and unsealed, on 127.0.0.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rdv.backends.devcluster.child import ServerProcess
+from rdv.backends.devcluster.http import Answer, call, must
+from rdv.backends.devcluster.ports import Ports
+from rdv.backends.devcluster.programs import clean_environment, find_program
+
+MOUNT = "secret"
+
+
+def vault_config(data: Path, ports: tuple[int, ...]) -> str:
+    """The server's configuration. ports: http, cluster."""
+    http, cluster = ports
+    return f"""\
+storage "file" {{
+  path = "{data}"
+}}
+listener "tcp" {{
+  address         = "127.0.0.1:{http}"
+  cluster_address = "127.0.0.1:{cluster}"
+  tls_disable     = true
+}}
+api_addr      = "http://127.0.0.1:{http}"
+cluster_addr  = "http://127.0.0.1:{cluster}"
+disable_mlock = true
+ui            = false
+"""
+
+
+class VaultServer:
+    """A Vault server with a KV version 2 engine at `secret/`. Keeps ports, keys and data over stop and start."""
+
+    def __init__(self, folder: Path, environ: Mapping[str, str], tied: bool = True) -> None:
+        self._ports = Ports(2)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = self._ports.numbers[0]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.root_token = ""
+        self._unseal_key = ""
+        config = folder / "vault.hcl"
+        config.write_text(vault_config(folder / "data", self._ports.numbers))
+        argv = [str(find_program("vault", environ)), "server", f"-config={config}"]
+        self.process = ServerProcess("vault", argv, clean_environment(environ), folder / "vault.log", tied)
+
+    def start(self) -> None:
+        """Start it, initialise it the first time, unseal it and wait until secrets can be read."""
+        self.process.start()
+        self.process.until(lambda: call(self.port, "GET", "/v1/sys/health").status, "listening")
+        fresh = not self._unseal_key
+        if fresh:
+            made = must(call(self.port, "PUT", "/v1/sys/init", {"secret_shares": 1, "secret_threshold": 1}), "init")
+            self.root_token, self._unseal_key = made.json()["root_token"], made.json()["keys"][0]
+        self.unseal()
+        if fresh:
+            must(self.call("POST", f"/v1/sys/mounts/{MOUNT}", {"type": "kv", "options": {"version": "2"}}), "kv mount")
+            self.process.until(lambda: self.call("GET", f"/v1/{MOUNT}/config").ok, "serving secrets")
+
+    def unseal(self) -> None:
+        """Unseal it and wait until it is active."""
+        must(call(self.port, "PUT", "/v1/sys/unseal", {"key": self._unseal_key}), "unseal")
+        self.process.until(lambda: call(self.port, "GET", "/v1/sys/health").ok, "active")
+
+    def seal(self) -> None:
+        """Seal it: it answers, and gives nothing away."""
+        must(self.call("PUT", "/v1/sys/seal"), "seal")
+
+    def close(self) -> None:
+        """Stop it and give its ports back."""
+        self.process.stop()
+        self._ports.close()
+
+    def call(self, method: str, path: str, body: Any = None, token: str = "") -> Answer:
+        """A request with the root token, or another one."""
+        return call(self.port, method, path, body, {"X-Vault-Token": token or self.root_token})
+
+    def write_secret(self, path: str, fields: Mapping[str, str]) -> None:
+        """Store the fields of one secret."""
+        must(self.call("POST", f"/v1/{MOUNT}/data/{path}", {"data": dict(fields)}), f"secret {path}")
+
+    def write_policy(self, name: str, rules: str) -> None:
+        """A policy from HCL rules."""
+        must(self.call("PUT", f"/v1/sys/policies/acl/{name}", {"policy": rules}), f"policy {name}")
