@@ -21,7 +21,7 @@ class Blobs(Protocol):
     """
 
     def put(self, key: str, source: Path) -> None:
-        """Store a file's bytes durably under a key nobody reads before its manifest names it."""
+        """Store a copy of a file durably under a key nobody reads before its manifest names it; else LostRace."""
         ...
 
     def create(self, key: str, data: bytes) -> None:

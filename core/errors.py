@@ -107,6 +107,10 @@ class CorruptArtifact(RdvError):
     """The bytes of an artifact are not the ones its manifest names."""
 
 
+class CorruptState(RdvError):
+    """A file in which rdv keeps its own state is not what it should be."""
+
+
 class ModelUnloadable(RdvError):
     """A model file could not be loaded, or what it computed was not usable."""
 

@@ -1,0 +1,97 @@
+"""Which class serves a port: the only place that knows schemes and imports adapters."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from rdv.backends.artifacts import ArtifactStore
+from rdv.backends.ports import Blobs, Cluster, Registry
+from rdv.config import Environment, Project
+from rdv.errors import ConfigError
+
+
+class Adapter(msgspec.Struct, frozen=True):
+    """A class as `module:Class`, and the extra of rdv that installs what it needs ("" = nothing more).
+
+    remote: what follows the scheme is handed over as it is; else it is a path in the environment's state folder.
+    """
+
+    path: str
+    extra: str = ""
+    remote: bool = False
+
+
+ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
+    {
+        "artifacts": MappingProxyType(
+            {
+                "dir": Adapter("rdv.backends.blobs_dir:DirBlobs"),
+                "s3": Adapter("rdv.backends.blobs_s3:S3Blobs", "cluster", remote=True),
+            }
+        ),
+        "registry": MappingProxyType(
+            {
+                "sqlite": Adapter("rdv.backends.registry_sqlite:SqliteRegistry"),
+                "consul": Adapter("rdv.backends.registry_consul:ConsulRegistry", "cluster", remote=True),
+            }
+        ),
+        "cluster": MappingProxyType({"local": Adapter("rdv.backends.cluster_local:LocalCluster")}),
+    }
+)
+"""The adapters by port and scheme; a setting is `scheme:rest`."""
+
+
+def artifacts(project: Project) -> ArtifactStore:
+    """The artifact store of a project's environment; `dir:` paths are relative to its state folder."""
+    adapter, rest = _adapter(project, "artifacts")
+    blobs: Blobs = _load(adapter)(_place(project, "artifacts", adapter, rest))
+    return ArtifactStore(blobs)
+
+
+def registry(project: Project) -> Registry:
+    """The registry of a project's environment; `sqlite:` paths are relative to its state folder."""
+    adapter, rest = _adapter(project, "registry")
+    made: Registry = _load(adapter)(_place(project, "registry", adapter, rest))
+    return made
+
+
+def cluster(project: Project, max_parallel: int) -> Cluster:
+    """The cluster of a project's environment; max_parallel: how many steps it runs at once."""
+    adapter, _ = _adapter(project, "cluster")
+    made: Cluster = _load(adapter)(project.state, max_parallel)
+    return made
+
+
+def _adapter(project: Project, port: str) -> tuple[Adapter, str]:
+    setting = getattr(project.config.environments.get(project.env, Environment()), port)
+    scheme, colon, rest = setting.partition(":")
+    known = ADAPTERS[port]
+    if not colon or scheme not in known:
+        names = ", ".join(f"{name}:" for name in known)
+        raise ConfigError(f"environments.{project.env}.{port}: {setting!r} has no known scheme", f"known: {names}")
+    return known[scheme], rest
+
+
+def _load(adapter: Adapter) -> Any:
+    module, _, name = adapter.path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if not adapter.extra:
+            raise
+        install = f"pip install 'rdv[{adapter.extra}]'"
+        raise ConfigError(f"{name} needs {error.name}, which is not installed", install) from None
+
+
+def _place(project: Project, port: str, adapter: Adapter, rest: str) -> Path | str:
+    if adapter.remote:
+        return rest
+    if not rest:
+        raise ConfigError(f"environments.{project.env}.{port} names no path", "write it after the colon")
+    return project.state / rest
