@@ -47,7 +47,7 @@ class Locks:
         return kind != fcntl.F_UNLCK
 
     def wait_until_free(self, name: str) -> None:
-        """Block the calling thread until no other holder has the lock. It is then shared with all who wait: release it."""
+        """Block the calling thread until no other holder has the lock. Release it then: others wait too."""
         self._set(fcntl.F_OFD_SETLKW, fcntl.F_RDLCK, name)
 
     def close(self) -> None:
