@@ -78,8 +78,10 @@ class ConsulRegistry:
     def delete(self, key: str, expect: int | None = None) -> None:
         """Remove a key, if its index is `expect`; absent is fine when expect is None or 0."""
         at = self._prefix + check_key(key)
-        if expect == 0:  # Consul takes index 0 for "never"
-            done = self._read(key)[1] is None
+        # what Consul makes of it: index 0 never deletes, and any other one fits a key that is absent
+        there = self._read(key)[1] if expect is not None else None
+        if expect is not None and (there is None or expect == 0):
+            done = there is None and expect == 0
         else:
             with self._translated(key):
                 done = self._kv().delete(at, cas=expect, token=self._token())

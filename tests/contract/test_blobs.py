@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -262,3 +263,28 @@ class TestDir(BlobsContract):
 
         yield Door(lambda: DirBlobs(root), peek, poke, ("rdv.backends.blobs_dir", "DirBlobs", [str(root)]))
         assert {path.name for path in tmp_path.iterdir()} <= {"store", "source", "into"}
+
+
+@pytest.mark.live
+class TestS3(BlobsContract):
+    """A bucket of an S3 server that keeps its objects as files."""
+
+    @pytest.fixture
+    def door(self, s3_server: Any, s3_keys: None) -> Door:
+        """A bucket of its own, used below a prefix."""
+        from rdv.backends.blobs_s3 import S3Blobs
+
+        bucket = s3_server.new_bucket()
+        place = f"{bucket}/some/prefix?endpoint={s3_server.endpoint}&region=us-east-1"
+
+        def file(key: str) -> Path:
+            path: Path = s3_server.file(bucket, f"some/prefix/{key}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path
+
+        return Door(
+            lambda: S3Blobs(place),
+            lambda key: file(key).read_bytes() if file(key).exists() else None,
+            lambda key, data: file(key).write_bytes(data) and None,
+            ("rdv.backends.blobs_s3", "S3Blobs", [place]),
+        )

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -305,3 +306,27 @@ class TestSqlite(RegistryContract):
         yield Door(make, peek, ("rdv.backends.registry_sqlite", "SqliteRegistry", [str(path)]))
         for registry in opened:
             registry.close()
+
+
+@pytest.mark.live
+class TestConsul(RegistryContract):
+    """A Consul server, the registry below a prefix of its own."""
+
+    @pytest.fixture
+    def door(self, consul_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Door:
+        """A prefix that nobody used before, and a token that may use nothing else."""
+        from rdv.backends.registry_consul import ConsulRegistry
+
+        for name in [name for name in os.environ if name.startswith("CONSUL_")]:
+            monkeypatch.delenv(name)
+        prefix = f"rdv/{tmp_path.parent.name}-{tmp_path.name}"
+        token = tmp_path / "token"
+        name = f"contract-{tmp_path.parent.name}-{tmp_path.name}"
+        token.write_text(consul_server.new_token(name, f'key_prefix "{prefix}/" {{ policy = "write" }}'))
+        place = f"{prefix}?address={consul_server.address}&token_file={token}"
+
+        def peek(key: str) -> bytes | None:
+            found = consul_server.call("GET", f"/v1/kv/{prefix}/{key}?raw")
+            return found.body if found.ok else None
+
+        return Door(lambda: ConsulRegistry(place), peek, ("rdv.backends.registry_consul", "ConsulRegistry", [place]))
