@@ -22,7 +22,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FORMATS = ("table", "json", "jsonl", "md")
 
 
-class Named(click.ParamType):
+class Named(click.ParamType):  # type: ignore[type-arg]  # generic only from click 8.4 on
     """A name from a section of rdv.toml, offered by shell completion and not checked here."""
 
     def __init__(self, section: str) -> None:

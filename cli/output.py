@@ -17,6 +17,7 @@ import click
 
 Record = Mapping[str, Any]
 EMPTY = "-"
+TEXTS = ("table", "md")
 
 
 def rows(records: Sequence[Record], columns: Sequence[str], form: str, empty: str = "nothing to show") -> None:
@@ -47,11 +48,11 @@ def document(record: Record, form: str) -> None:
         click.echo(plain(None, cells, [False, False]))
 
 
-def section(title: str, records: Sequence[Record], columns: Sequence[str]) -> None:
+def section(title: str, records: Sequence[Record], columns: Sequence[str], form: str = "table") -> None:
     """Print a titled table for a person, nothing when there are no records."""
     if records:
-        click.echo(f"\n{title}")
-        rows(records, columns, "table")
+        click.echo(f"\n{title}\n" if form == "md" else f"\n{title}")
+        rows(records, columns, form)
 
 
 def note(text: str) -> None:

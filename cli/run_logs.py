@@ -1,0 +1,28 @@
+"""The log of a run or of a step, whichever an id names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rdv.config import Project
+
+
+def log_chunks(project: Project, run: str, follow: bool) -> Iterator[bytes]:
+    """What a run or a step has written; with follow also what it writes until it ends. NotFound for neither."""
+    from rdv.backends import select
+    from rdv.backends.cluster_local_logs import chunks
+    from rdv.errors import NotFound
+    from rdv.pipelines.runs import find_run
+
+    try:
+        found = find_run(project.state, run)
+    except NotFound as no_run:
+        try:
+            yield from select.cluster(project, 1).logs(run, follow)
+        except NotFound:
+            raise no_run from None
+        return
+    ended = (lambda: find_run(project.state, found.run).state != "running") if follow else None
+    yield from chunks(project.state / "runs" / found.run, ended)

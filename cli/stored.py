@@ -1,0 +1,141 @@
+"""What `rdv artifacts` shows and deletes: artifacts beside the versions that use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rdv.cli.retention import age_days, collectable, released
+
+if TYPE_CHECKING:
+    from rdv.backends.artifacts import ArtifactStore, Attempt
+    from rdv.backends.ports import Registry
+    from rdv.config import Project
+    from rdv.manifest import Manifest
+    from rdv.records import Pointer, Version
+
+MODELS = "models/"
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One thing that nobody needs: an artifact, or files of an attempt (`orphan`) that no manifest names."""
+
+    artifact: str
+    what: str
+    size_bytes: int | None
+    created: str
+    orphan: Attempt | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The garbage as one line of a table."""
+        shown = {"artifact": self.artifact, "what": self.what, "size_bytes": self.size_bytes, "created": self.created}
+        return shown
+
+
+def registered(registry: Registry) -> tuple[list[Version], dict[str, Pointer]]:
+    """Every published version, and each model's pointer by the model's name, by one listing of the registry."""
+    from rdv.records import Pointer, Version, decode
+
+    versions, pointers = [], {}
+    for key, entry in registry.list(MODELS).items():
+        if "/versions/" in key:
+            versions.append(decode(Version, entry.value, key))
+        elif key.endswith("/current"):
+            pointers[key.removeprefix(MODELS).removesuffix("/current")] = decode(Pointer, entry.value, key)
+    return versions, pointers
+
+
+def manifests(store: ArtifactStore, prefix: str = "") -> dict[str, Manifest]:
+    """The readable manifests of all artifacts that begin with a prefix, by name."""
+    found = {name: store.manifest(name) for name in sorted(store.names(prefix))}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
+
+
+def artifact_records(project: Project, prefix: str) -> list[dict[str, Any]]:
+    """A record an artifact: what it is, how large, and which version it is."""
+    from rdv.backends import select
+
+    versions, pointers = registered(select.registry(project))
+    by_artifact = {one.artifact: one for one in versions}
+    return [
+        {
+            "artifact": name,
+            "kind": manifest.kind,
+            "size_bytes": size_bytes(manifest),
+            "created": manifest.created,
+            "version": by_artifact[name].version if name in by_artifact else "",
+            "pointer": role(by_artifact.get(name), pointers),
+            "digest": manifest.digest(),
+        }
+        for name, manifest in manifests(select.artifacts(project), prefix).items()
+    ]
+
+
+def role(version: Version | None, pointers: Mapping[str, Pointer]) -> str:
+    """`current` or `previous` when the version's model points to it, else nothing."""
+    pointer = pointers.get(version.model) if version else None
+    if version is None or pointer is None:
+        return ""
+    return {pointer.version: "current", pointer.previous: "previous"}.get(version.version, "")
+
+
+def size_bytes(manifest: Manifest) -> int:
+    """The size of an artifact's files together."""
+    return sum(entry.size_bytes for entry in manifest.files)
+
+
+def damage(project: Project, prefix: str) -> tuple[int, list[dict[str, str]]]:
+    """How many artifacts were read again, and a record for every problem of one."""
+    from rdv.backends import select
+
+    store = select.artifacts(project)
+    names = sorted(store.names(prefix))
+    return len(names), [{"artifact": name, "problem": problem} for name in names for problem in store.verify(name)]
+
+
+def garbage(project: Project, older_than_days: float) -> list[Garbage]:
+    """What nobody needs any more and is older than so many days."""
+    from rdv.backends import select
+
+    store = select.artifacts(project)
+    versions, pointers = registered(select.registry(project))
+    needed = released(pointers)
+    keep = [one.artifact for one in versions if (one.model, one.version) in needed]
+    every, now = manifests(store), datetime.now(UTC)
+    found = [
+        Garbage(name, every[name].kind, size_bytes(every[name]), every[name].created)
+        for name in collectable(every, keep, now, older_than_days)
+    ]
+    return found + [
+        Garbage(one.name, f"attempt {one.attempt}", None, "", one)
+        for one in stale(project, store, now, older_than_days)
+    ]
+
+
+def stale(project: Project, store: ArtifactStore, now: datetime, older_than_days: float) -> list[Attempt]:
+    """Attempts that no manifest names, begun so long ago that nobody is uploading them any more."""
+    return [one for one in store.orphans() if age_days(begun(project, one), now) >= older_than_days]
+
+
+def collect(project: Project, found: list[Garbage]) -> int:
+    """Delete garbage, versions before their artifacts; what has been released meanwhile stays. How many went."""
+    from rdv.backends import select
+    from rdv.records import version_key
+
+    store, registry = select.artifacts(project), select.registry(project)
+    gone = 0
+    for one in found:
+        if one.orphan is not None:
+            gone += bool(store.collect([one.orphan]))
+            continue
+        versions, pointers = registered(registry)
+        using = [version for version in versions if version.artifact == one.artifact]
+        if not any((version.model, version.version) in released(pointers) for version in using):
+            for version in using:
+                registry.delete(version_key(version.model, version.version))
+            store.delete(one.artifact)
+            gone += 1
+    return gone
