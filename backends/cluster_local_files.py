@@ -18,7 +18,8 @@ import msgspec
 
 from rdv.backends.cluster_local_messages import Joined, Started
 from rdv.backends.ports import Outcome, StepSpec
-from rdv.errors import NotFound, UsageError
+from rdv.errors import LostRace, NotFound, UsageError
+from rdv.files import create_file
 from rdv.ids import short_id
 
 PAYLOAD_BYTES = 16384
@@ -111,9 +112,11 @@ def read(path: Path, kind: type[T]) -> T | None:
 def settle(folder: Path, outcome: Outcome) -> Outcome:
     """Write the outcome of the step in a folder durably, once; returns the one that stands, which is the first."""
     path = folder / "outcome.json"
-    if create_durably(path, msgspec.json.encode(outcome)):
-        return outcome
-    return read(path, Outcome) or outcome
+    try:
+        create_file(path, msgspec.json.encode(outcome))
+    except LostRace:
+        return read(path, Outcome) or outcome
+    return outcome
 
 
 def cancel_asked(folder: Path) -> str:
@@ -133,28 +136,6 @@ def joined(folder: Path) -> str:
 def started(folder: Path) -> Started | None:
     """The process of a step, None before its start."""
     return read(folder / "started.json", Started)
-
-
-def create_durably(path: Path, body: bytes) -> bool:
-    """Create a file with this content, whole and flushed to the disk; False, and no change, when it exists."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{short_id()}")
-    try:
-        with draft.open("xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return False
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return True
 
 
 def microseconds() -> Iterator[int]:
