@@ -44,11 +44,11 @@ def spec() -> InputSpec:
 def info(flavour: str, kind: str, **changes: object) -> ModelInfo:
     """The manifest's part on a model of this flavour and kind."""
     fields = {"file": "m", "flavour": flavour, "kind": kind, "inputs": spec(), "labels": KINDS[kind], "positive": "1"}
-    return ModelInfo(**{**fields, **changes})  # type: ignore[arg-type]
+    return ModelInfo(**{**fields, **changes})
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def trained(tmp_path_factory: pytest.TempPathFactory):
     """A function (flavour, kind) -> (file, what the library itself predicts for `matrix_of()`)."""
     folder, made = tmp_path_factory.mktemp("models"), {}
 
@@ -95,7 +95,7 @@ def _train_catboost(file: Path, kind: str) -> tuple[Path, np.ndarray]:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("flavour", ["lightgbm", "catboost"])
-def test_scores_are_the_librarys_own(trained, flavour: str, kind: str) -> None:  # type: ignore[no-untyped-def]
+def test_scores_are_the_librarys_own(trained, flavour: str, kind: str) -> None:
     """A loaded model gives the training library's scores, one column a label and one otherwise."""
     file, wanted = trained(flavour, kind)
     found = load_predictor(info(flavour, kind), file).predict(matrix_of())
@@ -108,7 +108,7 @@ def test_scores_are_the_librarys_own(trained, flavour: str, kind: str) -> None: 
 @pytest.mark.parametrize("flavour", ["lightgbm", "catboost"])
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 399), max_size=40))
-def test_a_rows_score_does_not_depend_on_its_batch(trained, flavour: str, chosen: list[int]) -> None:  # type: ignore[no-untyped-def]
+def test_a_rows_score_does_not_depend_on_its_batch(trained, flavour: str, chosen: list[int]) -> None:
     """Any batch, of any size and order, gives each row the score that it has alone, to the last bit."""
     file, wanted = trained(flavour, "labels")
     found = load_predictor(info(flavour, "labels"), file).predict(matrix_of()[chosen])
@@ -116,7 +116,7 @@ def test_a_rows_score_does_not_depend_on_its_batch(trained, flavour: str, chosen
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_public_booster_gives_the_same_scores(trained, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_public_booster_gives_the_same_scores(trained, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the wheel hides its library the public Booster serves, with bit-identical scores."""
     file, _ = trained("lightgbm", kind)
     quick = load_predictor(info("lightgbm", kind), file)
@@ -134,7 +134,7 @@ def test_the_wheel_keeps_its_library_where_it_is_looked_for() -> None:
 
 
 @pytest.mark.parametrize("flavour", ["lightgbm", "catboost"])
-def test_features_must_be_the_manifests(trained, flavour: str) -> None:  # type: ignore[no-untyped-def]
+def test_features_must_be_the_manifests(trained, flavour: str) -> None:
     """A file with another number, order or name of features than its manifest is refused, naming the difference."""
     file, _ = trained(flavour, "probability")
     fields = spec().fields
@@ -147,7 +147,7 @@ def test_features_must_be_the_manifests(trained, flavour: str) -> None:  # type:
 
 @pytest.mark.parametrize("flavour", ["lightgbm", "catboost"])
 @pytest.mark.parametrize(("made", "claimed"), [(a, b) for a in KINDS for b in KINDS if a != b])
-def test_kind_must_be_the_manifests(trained, flavour: str, made: str, claimed: str) -> None:  # type: ignore[no-untyped-def]
+def test_kind_must_be_the_manifests(trained, flavour: str, made: str, claimed: str) -> None:
     """A file that yields another kind of score than its manifest says is refused."""
     file, _ = trained(flavour, made)
     with pytest.raises(ModelUnloadable):
@@ -155,7 +155,7 @@ def test_kind_must_be_the_manifests(trained, flavour: str, made: str, claimed: s
 
 
 @pytest.mark.parametrize("flavour", ["lightgbm", "catboost"])
-def test_wrong_width_of_matrix_is_refused(trained, flavour: str) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_width_of_matrix_is_refused(trained, flavour: str) -> None:
     """A matrix of another width than the model's is never scored, though CatBoost itself would."""
     file, _ = trained(flavour, "probability")
     predictor = load_predictor(info(flavour, "probability"), file)
