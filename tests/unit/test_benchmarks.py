@@ -274,7 +274,6 @@ def test_the_idle_timer_says_how_late_it_was(bench: SimpleNamespace) -> None:
     with bench.idle.IdleTimer() as timer:
         threading.Event().wait(0.05)
     assert timer.worst_ms >= timer.p999_ms >= 0.0
-    assert timer.stolen_s >= 0.0
 
 
 def test_children_are_found(bench: SimpleNamespace) -> None:
