@@ -82,11 +82,12 @@ def test_next_is_the_first_that_matches(text: str, moment: datetime) -> None:
     assert found > after
     assert (found.second, found.microsecond, found.utcoffset()) == (0, 0, timedelta())
     assert due(text, found)
-    start = after.replace(second=0, microsecond=0) + timedelta(minutes=1)
-    # whole days between, then the minutes of the first and the last day: enough to see any moment that was skipped
-    minutes = int((found - start).total_seconds() // 60)
-    step = 1 if minutes < 3000 else minutes // 3000
-    assert not any(cron.matches(start + timedelta(minutes=at)) for at in range(0, minutes, step))
+    minute = after.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    days = f"* * {' '.join(text.split()[2:])}"
+    while minute < found:  # minute by minute, but past whole days that are not meant
+        assert not due(text, minute)
+        whole_day = minute.hour == minute.minute == 0 and minute.date() != found.date() and not due(days, minute)
+        minute += timedelta(days=1) if whole_day else timedelta(minutes=1)
 
 
 @given(expressions, moments)
