@@ -37,7 +37,7 @@ def test_frames_are_answered_in_order_by_one_version(world) -> None:
 
 
 def test_a_swap_under_traffic_loses_no_row(world) -> None:
-    """While versions change, every row gets a score, of the version that its frame names, and the old ones come first."""
+    """While versions change, every row is scored, by the version that its frame names, the old one first."""
 
     async def main() -> None:
         world.publish("v1", 1000.0)
