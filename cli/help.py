@@ -43,6 +43,7 @@ GRIDS = """What -P takes in `rdv train MODEL -P NAME=VALUES`:
   num_leaves=31,63         each of these
   depth=3..6               each whole number, both ends included
   learning_rate=0.01..0.3  with --trials N --seed S: N values drawn from the range
+  learning_rate=0.001..0.3:log  the same, drawn evenly in the logarithm
 
 Several -P form a grid of every combination. More than 1,000 points ask first, or take --yes."""
 

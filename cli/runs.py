@@ -1,4 +1,4 @@
-"""`rdv runs list | show | cancel`, `rdv logs RUN | STEP`."""
+"""`rdv runs list | show | wait | cancel`, `rdv logs RUN | STEP`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group(cls=HintingGroup)
 def runs() -> None:
-    """List, show and cancel training runs."""
+    """List, show, await and cancel training runs."""
 
 
 @runs.command("list")
@@ -59,6 +59,18 @@ def cancel(run: str, project: Project, form: str) -> None:
 
     record = cancel_run(project.state, run, select.cluster(project, 1))
     output.document({"run": record.run, "was": record.state}, form)
+
+
+@runs.command()
+@click.argument("run")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), help="Give up after so many seconds.")
+@options.project
+@options.output
+def wait(run: str, timeout_s: float | None, project: Project, form: str) -> None:
+    """Wait for the end of RUN and end with its exit code; Ctrl-C ends the waiting only."""
+    from rdv.cli.training import wait_for
+
+    wait_for(project, run, timeout_s, form)
 
 
 @click.command()

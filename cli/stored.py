@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rdv.cli.retention import age_days, collectable, released
+from rdv.cli.retention import collectable, released
 
 if TYPE_CHECKING:
     from rdv.backends.artifacts import ArtifactStore, Attempt
@@ -104,20 +104,19 @@ def garbage(project: Project, older_than_days: float) -> list[Garbage]:
     versions, pointers = registered(select.registry(project))
     needed = released(pointers)
     keep = [one.artifact for one in versions if (one.model, one.version) in needed]
-    every, now = manifests(store), datetime.now(UTC)
+    every = manifests(store)
     found = [
         Garbage(name, every[name].kind, size_bytes(every[name]), every[name].created)
-        for name in collectable(every, keep, now, older_than_days)
+        for name in collectable(every, keep, datetime.now(UTC), older_than_days)
     ]
-    return found + [
-        Garbage(one.name, f"attempt {one.attempt}", None, "", one)
-        for one in stale(project, store, now, older_than_days)
-    ]
+    return found + [Garbage(one.name, f"attempt {one.attempt}", None, "", one) for one in stale(project, store)]
 
 
-def stale(project: Project, store: ArtifactStore, now: datetime, older_than_days: float) -> list[Attempt]:
-    """Attempts that no manifest names, begun so long ago that nobody is uploading them any more."""
-    return [one for one in store.orphans() if age_days(begun(project, one), now) >= older_than_days]
+def stale(project: Project, store: ArtifactStore) -> list[Attempt]:
+    """Attempts that no manifest names; none while a run goes on, which may be uploading one of them."""
+    from rdv.pipelines.runs import list_runs
+
+    return [] if any(run.state == "running" for run in list_runs(project.state)) else store.orphans()
 
 
 def collect(project: Project, found: list[Garbage]) -> int:
