@@ -82,6 +82,14 @@ class Registry(Protocol):
         ...
 
 
+class Secrets(Protocol):
+    """Values that are shown to nobody: no error, log line or `repr` of an adapter ever holds one."""
+
+    def get(self, name: str) -> str:
+        """The value of a secret, by `path/field`. NotFound when absent, NotAuthorised, Unreachable."""
+        ...
+
+
 class Status(StrEnum):
     """How a step stands. Allowed moves: queued -> running -> one of the rest; queued -> cancelled | lost."""
 

@@ -26,7 +26,7 @@ from rdv.clock import Clock, SystemClock
 from rdv.errors import ConfigError, LostRace, NotAuthorised, RdvError, Unreachable, UsageError
 
 MAX_VALUE_BYTES = 512 * 1024
-_ANSWER_S = 10.0
+_ANSWER_S = 5.0
 _OPTIONS = {"address", "token_file", "datacenter"}
 _TOKEN_HINT = "set CONSUL_HTTP_TOKEN, or name a file in the place: ?token_file=PATH"
 

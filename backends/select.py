@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from rdv.backends.artifacts import ArtifactStore
-from rdv.backends.ports import Blobs, Cluster, Registry
+from rdv.backends.ports import Blobs, Cluster, Registry, Secrets
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
 
@@ -42,6 +42,12 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
             }
         ),
         "cluster": MappingProxyType({"local": Adapter("rdv.backends.cluster_local:LocalCluster")}),
+        "secrets": MappingProxyType(
+            {
+                "env": Adapter("rdv.backends.secrets_env:EnvSecrets"),
+                "vault": Adapter("rdv.backends.secrets_vault:VaultSecrets", "cluster", remote=True),
+            }
+        ),
     }
 )
 """The adapters by port and scheme; a setting is `scheme:rest`."""
@@ -65,6 +71,14 @@ def cluster(project: Project, max_parallel: int) -> Cluster:
     """The cluster of a project's environment; max_parallel: how many steps it runs at once."""
     adapter, _ = _adapter(project, "cluster")
     made: Cluster = _load(adapter)(project.state, max_parallel)
+    return made
+
+
+def secrets(project: Project, environ: Mapping[str, str]) -> Secrets:
+    """The secrets of a project's environment; `env:` names a file relative to its state folder beside `environ`."""
+    adapter, rest = _adapter(project, "secrets")
+    place = _place(project, "secrets", adapter, rest)
+    made: Secrets = _load(adapter)(place) if adapter.remote else _load(adapter)(place, environ)
     return made
 
 

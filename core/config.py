@@ -149,6 +149,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifacts: str = "dir:artifacts"
     registry: str = "sqlite:registry.sqlite"
     cluster: str = "local:"
+    secrets: str = "env:secrets.toml"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

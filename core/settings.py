@@ -42,10 +42,14 @@ RESERVED: Mapping[str, str] = MappingProxyType(
         "RDV_ENV": "the environment, as --env",
         "RDV_CI": "1: what may be absent on a laptop must be there, else tests fail instead of skipping",
         "RDV_DEBUG": "1: the command shows a traceback beside its error",
-        "RDV_LIVE": "names of real servers that the contract tests must find",
+        "RDV_LIVE": "1: the tests that need real servers run, and fail where one is absent",
+        "RDV_SERVERS": "the folder of the servers that `make servers` builds",
     }
 )
 """Environment variables that are no configuration keys, with their meaning."""
+
+SECRET_PREFIX = "RDV_SECRET_"
+"""How the names of environment variables begin that hold secrets, see `rdv.backends.secrets_env`."""
 
 NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 _SECRET = re.compile(r"(?i)(secret|passw|token|credential|api_?key|private_?key|access_?key)")
@@ -149,7 +153,7 @@ def _environment_layer(named: list[Slot], environ: Mapping[str, str]) -> Layer:
     values: dict[Key, Any] = {}
     origins: dict[Key, str] = {}
     for name, text in environ.items():
-        if not name.startswith("RDV_") or name in RESERVED or not text:
+        if not name.startswith("RDV_") or name in RESERVED or name.startswith(SECRET_PREFIX) or not text:
             continue
         if name not in by_name:
             close = nearest(name, [*by_name, *RESERVED])

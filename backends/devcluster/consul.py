@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,14 +51,14 @@ class ConsulServer:
     """A Consul server with its data below a folder. Keeps ports, token and data over stop and start."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str], tied: bool = True) -> None:
-        self._folder, self._ports = folder, Ports(5)
+        self._data, self._ports = folder / "data", Ports(5)
         folder.mkdir(parents=True, exist_ok=True)
         self.port = self._ports.numbers[0]
         self.address = f"http://127.0.0.1:{self.port}"
         self.token = str(uuid.uuid4())
         config = folder / "consul.json"
         config.touch(0o600)
-        config.write_text(json.dumps(consul_config(folder / "data", self._ports.numbers, self.token)))
+        config.write_text(json.dumps(consul_config(self._data, self._ports.numbers, self.token)))
         argv = [str(find_program("consul", environ)), "agent", f"-config-file={config}"]
         self.process = ServerProcess("consul", argv, clean_environment(environ), folder / "consul.log", tied)
 
@@ -65,6 +66,10 @@ class ConsulServer:
         """Start it and wait until a key can be written and read."""
         self.process.start()
         self.process.until(self._is_ready, "ready")
+
+    def wipe(self) -> None:
+        """Lose all data, while it is stopped."""
+        shutil.rmtree(self._data)
 
     def close(self) -> None:
         """Stop it and give its ports back."""

@@ -1,0 +1,72 @@
+"""Places of remote stores, as they stand in rdv.toml, and the errors of S3 in rdv's words."""
+
+from collections.abc import Callable
+
+import pytest
+
+from rdv.errors import ConfigError, NotAuthorised, RdvError, Unreachable, UsageError
+
+
+def test_places_in_s3(require: Callable[..., str]) -> None:
+    """A place is a bucket, a prefix that ends in a slash or is empty, and known options only."""
+    require("boto3")
+    from rdv.backends.blobs_s3 import parse_place
+
+    assert parse_place("b") == ("b", "", {})
+    assert parse_place("b/") == ("b", "", {})
+    options = {"endpoint": "http://h:1", "region": "r"}
+    assert parse_place("b/p/q/?endpoint=http://h:1&region=r") == ("b", "p/q/", options)
+    for wrong in ("", "/p", "?region=r", "b?secret=x", "b/../c"):
+        with pytest.raises(UsageError):
+            parse_place(wrong)
+
+
+def test_places_in_consul(require: Callable[..., str]) -> None:
+    """A place is a prefix and known options only; an address is a URL."""
+    require("consul")
+    from rdv.backends.registry_consul import ConsulRegistry, parse_place
+
+    assert parse_place("") == ("", {})
+    assert parse_place("rdv/dev?address=http://h:1") == ("rdv/dev/", {"address": "http://h:1"})
+    with pytest.raises(ConfigError):
+        parse_place("rdv?token=abc")
+    for wrong in ("h:8500", "ftp://h", "http://h:port", "http://"):
+        with pytest.raises(ConfigError):
+            ConsulRegistry(f"rdv?address={wrong}")
+
+
+def test_places_in_vault(require: Callable[..., str]) -> None:
+    """A place is a mount, a prefix and known options only; an AppRole is two files."""
+    require("hvac")
+    from rdv.backends.secrets_vault import parse_place
+
+    assert parse_place("secret/app?role=r&jwt_file=/f") == ("secret", "app/", {"role": "r", "jwt_file": "/f"})
+    for wrong in ("", "secret?token=abc", "secret?role_id_file=/f"):
+        with pytest.raises(ConfigError):
+            parse_place(wrong)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("ObjectParentIsFile", 409, UsageError),
+        ("NoSuchBucket", 404, ConfigError),
+        ("AccessDenied", 403, NotAuthorised),
+        ("SignatureDoesNotMatch", 403, NotAuthorised),
+        ("SlowDown", 503, Unreachable),
+        ("InternalError", 500, Unreachable),
+        ("TooManyRequests", 429, Unreachable),
+        ("MethodNotAllowed", 405, RdvError),
+    ],
+)
+def test_answers_of_s3_in_our_words(require: Callable[..., str], code: str, status: int, kind: type) -> None:
+    """What a store answers becomes the error that tells whether to retry, to log in or to correct oneself."""
+    require("boto3")
+    from botocore.exceptions import ClientError
+
+    from rdv.backends.s3_errors import in_our_words
+
+    response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    found = in_our_words("s3:b", "k", ClientError(response, "PutObject"))
+    assert type(found) is kind
+    assert "k" in str(found)
