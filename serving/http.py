@@ -15,16 +15,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from granian._granian import SocketHolder
+from granian._granian import RSGIHTTPProtocol, RSGIProtocolClosed, SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
-from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope
+from granian.rsgi import Scope
 from granian.server.embed import Server as GranianServer
 
 from rdv.ids import message_ids
 from rdv.serving.http_guards import CHUNKED, Admission, check, find
-from rdv.serving.http_types import App, Refusal, Reply, Route
-from rdv.serving.telemetry_throttle import Throttle
+from rdv.serving.http_types import App, Refusal, Reply
 
 _log = logging.getLogger("rdv.http")
 _LOOKS = 8
@@ -67,34 +66,32 @@ class HttpServer:
         self._app, self._routes, self._bounds = app, app.routes(), bounds
         self._new_id = message_ids()
         self._reading = _Patience(bounds.body_s)
-        self._failures = Throttle(_log)
         self._server = _Granian(self._rsgi, sock, bounds)
 
     async def serve(self) -> None:
         """Serve until `stop`; returns when no connection is left."""
-        await self._server.serve()
+        await self._server.run()
 
-    async def stop(self, limit_s: float) -> None:
+    def stop(self, limit_s: float) -> None:
         """Take no connection any more, finish the requests in flight for at most limit_s, hang up on the rest."""
-        self._server.workers_kill_timeout = limit_s
-        self._server.stop()
+        self._server.end(limit_s)
 
-    async def _rsgi(self, scope: Scope, proto: HTTPProtocol) -> None:
+    async def _rsgi(self, scope: Scope, proto: RSGIHTTPProtocol) -> None:
         try:
             reply = await self._serve(scope, proto)
         except Refusal as refusal:
             self._app.refused(refusal.status)
             reply = refusal.reply(self._new_id().hex())
-        except ProtocolClosed:
+        except RSGIProtocolClosed:
             return
         except Exception as error:
             self._app.refused(500)
             request_id = self._new_id().hex()
-            self._failures.exception("request %s failed: %s", request_id, error)
+            _log.exception("request %s failed: %s", request_id, error)
             reply = Refusal(500, "internal", "something went wrong here").reply(request_id)
         proto.response_bytes(reply.status, reply.headers, reply.body)
 
-    async def _serve(self, scope: Scope, proto: HTTPProtocol) -> Reply:
+    async def _serve(self, scope: Scope, proto: RSGIHTTPProtocol) -> Reply:
         route = find(self._routes, scope.method, scope.path)
         length = check(scope.headers.items(), scope.authority, route.takes_body, self._bounds.body_bytes)
         if not route.admit:
@@ -106,7 +103,7 @@ class HttpServer:
         finally:
             admission.release(key)
 
-    async def _body(self, proto: HTTPProtocol, length: int) -> bytes:
+    async def _body(self, proto: RSGIHTTPProtocol, length: int) -> bytes:
         if not length:
             return b""
         task: Any = asyncio.current_task()
@@ -119,12 +116,12 @@ class HttpServer:
             if not self._reading.overdue(task):
                 raise
             raise Refusal(408, "body_timeout", "the body did not arrive in time") from None
-        except ProtocolClosed:
+        except RSGIProtocolClosed:
             raise Refusal(400, "bad_body", "the body is malformed or was cut off") from None
         finally:
             self._reading.end(task)
 
-    async def _chunks(self, proto: HTTPProtocol) -> bytes:
+    async def _chunks(self, proto: RSGIHTTPProtocol) -> bytes:
         most = self._bounds.body_bytes
         chunks: list[bytes] = []
         size = 0
@@ -198,12 +195,23 @@ class _Granian(GranianServer):
     def _init_shared_socket(self) -> None:
         is_unix = self._taken.family == socket.AF_UNIX
         self._taken.setblocking(False)
-        self._shd = SocketHolder(self._taken.detach(), is_unix, self.backlog)
+        make: Any = SocketHolder  # its stub does not know that it can be made
+        self._shd: Any = make(self._taken.detach(), is_unix, self.backlog)
         self._ssp = None
 
-    async def serve(self, spawn_target: Any = None) -> None:
-        # its own stop cancels a worker that overran its limit and lets the timeout escape
-        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-            await super().serve(spawn_target)
-        self._shd = None
-        self.wrks.clear()
+    async def run(self) -> None:
+        try:
+            # its own stop cancels a worker that overran its limit and lets the timeout escape
+            with contextlib.suppress(TimeoutError):
+                await self.serve()
+        finally:
+            for worker in self.wrks:  # only when this task was cancelled: the server leaves its own tasks behind
+                worker.terminate()
+                worker.kill()
+            self.wrks.clear()
+            self._shd = None
+
+    def end(self, limit_s: float) -> None:
+        self.workers_kill_timeout: Any = limit_s
+        interrupt: Any = self.signal_handler_interrupt
+        interrupt()

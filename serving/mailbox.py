@@ -95,7 +95,11 @@ class Mailbox:
 
 
 class Mailroom:
-    """The mailboxes of one goal. `models`: a bit each, in this order; all of them are expected to score everything."""
+    """The mailboxes of one goal. `models`: a bit each, in this order; all of them are expected to score everything.
+
+    probes: by message id, who is told (the place of) each model that scores it; they are in no ledger. answered_at:
+    when a model's score last became an answer, CLOCK_MONOTONIC seconds.
+    """
 
     def __init__(
         self,
@@ -113,6 +117,7 @@ class Mailroom:
         self.tallies = [ModelTally() for _ in self.models]
         self.boxes: dict[bytes, Mailbox] = {}
         self.probes: dict[bytes, Callable[[int], None]] = {}
+        self.answered_at = -1e9
         self._everyone = (1 << len(self.models)) - 1
         self._usable, self._on_complete, self._wheel, self._clock = usable, on_complete, wheel, clock
         self._width = width
@@ -223,6 +228,7 @@ class Mailroom:
         ledger.open -= 1
         if decision.model >= 0:
             ledger.answered += 1
+            self.answered_at = now
             self.tallies[decision.model].chosen[decision.tier] += 1
             for place, version, value, _, _ in box.scores:
                 if place == decision.model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -162,37 +162,32 @@ class Exchange:
         for name in names:
             known.setdefault(name, _Name(topic, name, self._on_lost))
 
-    def publish(self, batch: Batch) -> None:
-        """Hand a batch to every name of its topic; full or absent ones are counted drops, never an error."""
-        names = self._names.get(batch.topic)
-        if names is None:
+    def publish(self, batch: Batch, names: Collection[str] | None = None) -> None:
+        """Hand a batch to every name of its topic, or to these of them; full or absent ones are counted drops."""
+        known = self._names.get(batch.topic)
+        if known is None:
             raise BusError(f"topic {batch.topic} was never declared", "see Hub.expect")
+        chosen = known.values() if names is None else [known[name] for name in names if name in known]
         if batch.n > self.limits.max_rows:
             for start in range(0, batch.n, self.limits.max_rows):
-                self.publish(part(batch, start, min(batch.n, start + self.limits.max_rows)))
+                self.publish(part(batch, start, min(batch.n, start + self.limits.max_rows)), names)
             return
         data = encode_batch(batch)
         if len(data) > self.limits.max_frame_bytes:
-            self._publish_smaller(batch)
-            return
+            if batch.n > 1:
+                half = batch.n // 2
+                self.publish(part(batch, 0, half), names)
+                self.publish(part(batch, half, batch.n), names)
+                return
+            data = b""
         parcel = _Parcel(batch, data)
-        for name in names.values():
+        for name in chosen:
             name.traffic.published += batch.n
             self._offer(name, parcel)
 
-    def _publish_smaller(self, batch: Batch) -> None:
-        if batch.n == 1:
-            for name in self._names[batch.topic].values():
-                name.traffic.published += 1
-                name.drop(batch.ids, "too_large")
-            return
-        half = batch.n // 2
-        self.publish(part(batch, 0, half))
-        self.publish(part(batch, half, batch.n))
-
     def _offer(self, name: _Name, parcel: _Parcel) -> None:
-        if self._closed:
-            name.drop(parcel.batch.ids, "closed")
+        if self._closed or not parcel.data:
+            name.drop(parcel.batch.ids, "closed" if self._closed else "too_large")
             return
         replica = name.free()
         if replica is not None and not name.waiting:

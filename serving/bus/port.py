@@ -12,7 +12,7 @@ what it does not hold goes to its siblings. Every row ends exactly once as answe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -128,8 +128,11 @@ class Hub(Protocol):
         """Declare a topic, its row schema and the names whose rows count even before they subscribe."""
         ...
 
-    def publish(self, batch: Batch) -> None:
-        """Hand a batch to every name of its topic; full or absent ones are counted drops, never an error."""
+    def publish(self, batch: Batch, names: Collection[str] | None = None) -> None:
+        """Hand a batch to every name of its topic; full or absent ones are counted drops, never an error.
+
+        names: only to these of them (a probe that no archive shall see).
+        """
         ...
 
     def replicas(self, topic: str) -> list[Identity]:

@@ -1,0 +1,215 @@
+"""A gateway as a process: its sockets, its tasks, and the order in which it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from rdv.backends.select import registry
+from rdv.config import Project, Serve
+from rdv.errors import ConfigError, Exit, RdvError
+from rdv.ids import short_id
+from rdv.serving.admin import Admin
+from rdv.serving.bus.frames import FramesHub
+from rdv.serving.bus.port import OnLost, OnScores
+from rdv.serving.gateway import Gateway
+from rdv.serving.http import Bounds, HttpServer, listening_socket
+from rdv.serving.policies import PolicyBoard
+from rdv.settings import load_project
+from rdv.sockets import bound_unix_socket
+from rdv.supervise import TaskOwner
+from rdv.telemetry import json_logs
+
+HANG_UP_S = 1.0
+SPARE_FILES = 512
+ADMIN_BODY_BYTES = 1 << 20
+GC_THRESHOLDS = (50_000, 20, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a gateway's sockets are."""
+
+    bus: Path
+    admin: Path
+
+    @classmethod
+    def of(cls, project: Project, gateway: str) -> Places:
+        """The places of a gateway of this id."""
+        run = project.run_folder
+        declared = project.config.serve.admin
+        admin = project.folder / declared if declared else run / f"admin-{gateway}.sock"
+        return cls(run / "bus" / f"{gateway}.sock", admin)
+
+
+async def run_gateway(
+    project: Project,
+    stop: asyncio.Event,
+    ready: Callable[[dict[str, Any]], None],
+    gateway: str = "",
+    signals: bool = False,
+) -> None:
+    """Serve a project's goals until `stop` is set (clean) or the caller is cancelled (hard).
+
+    ready: told once everything listens, with `url`, `host`, `port`, `admin`, `bus`, `gateway`. gateway: this
+    instance's id, path-safe (default: a random one). signals: SIGTERM or SIGINT stop too, the second one hard.
+    """
+    gateway = gateway or short_id()
+    serve = project.config.serve
+    owner = TaskOwner("gateway", drain_s=serve.drain_s, signals=signals)
+    async with AsyncExitStack() as sockets:
+        process = await _open(project, gateway, sockets)
+        _keep(owner, process, serve.drain_s)
+        owner.task("stop when asked", lambda: _stop_when(stop, owner))
+        async with owner:
+            _settle_memory()
+            ready(process.facts)
+            await owner.stopped()
+
+
+@dataclass(slots=True)
+class _Process:
+    gateway: Gateway
+    hub: FramesHub
+    board: PolicyBoard
+    data: HttpServer
+    admin: HttpServer
+    facts: dict[str, Any]
+
+
+async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Process:
+    """Everything bound and listening, nothing served yet."""
+    serve, places = project.config.serve, Places.of(project, name)
+    hubs: list[FramesHub] = []
+
+    def make_hub(on_scores: OnScores, on_lost: OnLost) -> FramesHub:
+        hubs.append(FramesHub(name, on_scores, on_lost))
+        return hubs[0]
+
+    gateway = Gateway(project, name, make_hub)
+    tcp = _tcp(serve)
+    sockets.callback(tcp.close)
+    host, port = tcp.getsockname()[:2]
+    unix = bound_unix_socket(places.admin)
+    sockets.callback(places.admin.unlink, missing_ok=True)
+    sockets.callback(unix.close)
+    await hubs[0].listen(places.bus)
+    shown = f"[{host}]" if ":" in host else host
+    facts = {
+        "gateway": name,
+        "url": f"http://{shown}:{port}",
+        "host": host,
+        "port": port,
+        "admin": str(places.admin),
+        "bus": str(places.bus),
+    }
+    board = PolicyBoard(gateway.desks, registry(project))
+    data = HttpServer(gateway, tcp, _bounds(serve))
+
+    def drain() -> None:
+        data.admission.draining = gateway.draining = True
+
+    about = {**facts, "pid": os.getpid(), "started": time.time()}
+    admin = HttpServer(Admin(gateway, board, about, drain), unix, Bounds(body_bytes=ADMIN_BODY_BYTES, connections=64))
+    return _Process(gateway, hubs[0], board, data, admin, facts)
+
+
+def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
+    """Register what runs, and how it stops: intake first, then drain, settle, tell the recorder, close."""
+    gateway, data, admin = process.gateway, process.data, process.admin
+    served = asyncio.Event()
+
+    async def serve() -> None:
+        try:
+            await data.serve()
+        finally:
+            served.set()
+
+    async def drained() -> None:
+        await gateway.drained()
+        await served.wait()
+
+    def intake() -> None:
+        data.admission.draining = gateway.draining = True
+        data.stop(drain_s)
+
+    async def close() -> None:
+        gateway.close()
+        await process.hub.close()
+
+    owner.task("http", serve)
+    owner.task("admin", admin.serve)
+    process.board.start()
+    owner.on_stop("http", intake=intake, drain=drained)
+    owner.on_stop("settle, tell the recorder and leave the bus", flush=close)
+
+
+async def _stop_when(stop: asyncio.Event, owner: TaskOwner) -> None:
+    await stop.wait()
+    owner.stop("asked to")
+    await asyncio.Event().wait()  # cancelled by the owner, as the last of its tasks
+
+
+def _tcp(serve: Serve) -> socket.socket:
+    try:
+        return listening_socket(serve.host, serve.port)
+    except OSError as error:
+        problem = f"cannot listen on {serve.host}:{serve.port}: {error.strerror or error}"
+        raise ConfigError(problem, "choose another with `--set serve.port=...`, 0 for any free one") from error
+
+
+def _bounds(serve: Serve) -> Bounds:
+    """The declared bounds, with connections well below the limit of open files, which is raised as far as it goes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    return Bounds(
+        body_bytes=serve.body_bytes,
+        body_s=serve.body_ms / 1e3,
+        in_flight=serve.max_in_flight,
+        per_client=serve.per_client,
+        connections=max(64, min(4096, files - SPARE_FILES)),
+    )
+
+
+def _settle_memory() -> None:
+    """Keep what lives for ever out of the collector's way, and let it look less often: requests leave no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m rdv.serving.gateway_role FOLDER [GATEWAY]`: one gateway until a signal; its facts go to stdout."""
+    folder, *rest = sys.argv[1:] if arguments is None else arguments
+
+    async def run() -> None:
+        def ready(facts: dict[str, Any]) -> None:
+            print(json.dumps(facts), flush=True)
+
+        await run_gateway(load_project(Path(folder)), asyncio.Event(), ready, rest[0] if rest else "", signals=True)
+
+    with json_logs("gateway"):
+        try:
+            uvloop.run(run())
+        except RdvError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
