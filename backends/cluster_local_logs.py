@@ -2,64 +2,40 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-import select
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from rdv.errors import Unreachable
+from rdv.folder_watch import FolderWatch
+
 _CHUNK_BYTES = 65536
-_IN_MODIFY, _IN_MOVED_TO, _IN_CREATE = 0x2, 0x80, 0x100
-_LOOK_MS = 1000
+_LOOK_S = 1.0
 """How often the end is looked for when nothing is written: a dispatcher that is killed writes no outcome."""
-_NO_INOTIFY_S = 0.2
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Changes:
-    """Waits for a change in a folder; without inotify (a user may have 128 of them) for a short time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._fd: int = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-        mask = _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE
-        if self._fd >= 0 and _libc.inotify_add_watch(self._fd, os.fsencode(folder), mask) < 0:
-            self.close()
-
-    def wait(self) -> None:
-        if self._fd < 0:
-            return time.sleep(_NO_INOTIFY_S)
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        poll.poll(_LOOK_MS)
-        with suppress(BlockingIOError):
-            os.read(self._fd, _CHUNK_BYTES)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+_NO_WATCH_S = 0.2
+"""The same where the user's inotify instances, 128 by default, are used up."""
 
 
 def chunks(folder: Path, ended: Callable[[], bool] | None) -> Iterator[bytes]:
     """What is in the log of a step's folder; with `ended`, also what comes, until that is true and all is read."""
-    changes = _Changes(folder) if ended else None
-    file: BinaryIO | None = None
-    try:
+    with ExitStack() as stack:
+        watch: FolderWatch | None = None
+        if ended is not None:
+            with suppress(Unreachable):
+                watch = stack.enter_context(FolderWatch(folder, growth=True))
+        file: BinaryIO | None = None
         while True:
             over = ended is None or ended()  # asked before the read, so that what precedes the end is read after it
             if file is None:
                 with suppress(FileNotFoundError):
-                    file = folder.joinpath("log").open("rb")
+                    file = stack.enter_context(folder.joinpath("log").open("rb"))
             while file is not None and (chunk := file.read(_CHUNK_BYTES)):
                 yield chunk
-            if over or changes is None:
+            if over:
                 return
-            changes.wait()
-    finally:
-        if file is not None:
-            file.close()
-        if changes is not None:
-            changes.close()
+            if watch is not None:
+                watch.wait(_LOOK_S)
+            else:
+                time.sleep(_NO_WATCH_S)

@@ -10,6 +10,7 @@ from typing import Self
 
 from rdv.errors import Unreachable
 
+_MODIFIED = 0x2
 _MODIFIED_CLOSED, _MOVED_FROM, _MOVED_TO, _CREATED, _DELETED, _ONLY_FOLDERS = 0x8, 0x40, 0x80, 0x100, 0x200, 0x1000000
 _EVENTS = _MODIFIED_CLOSED | _MOVED_FROM | _MOVED_TO | _CREATED | _DELETED | _ONLY_FOLDERS
 _READ_BYTES = 65536
@@ -22,12 +23,13 @@ class FolderWatch:
     It follows the folder that was there when it was made: look again now and then, in case that one was replaced.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Unreachable when the folder cannot be watched."""
+    def __init__(self, folder: Path, growth: bool = False) -> None:
+        """growth: tell also of each write to a file that stays open. Unreachable when the folder cannot be watched."""
         self._fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             raise Unreachable(f"cannot watch {folder}: {os.strerror(ctypes.get_errno())}", "raise fs.inotify's limits")
-        if _libc.inotify_add_watch(self._fd, os.fsencode(folder), _EVENTS) < 0:
+        events = _EVENTS | _MODIFIED if growth else _EVENTS
+        if _libc.inotify_add_watch(self._fd, os.fsencode(folder), events) < 0:
             reason = os.strerror(ctypes.get_errno())
             self.close()
             raise Unreachable(f"cannot watch {folder}: {reason}", "check that the folder exists")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rdv.backends.cluster_local_child import cold_modules
 from rdv.backends.cluster_local_files import StepFiles, encode_spec, microseconds
-from rdv.backends.cluster_local_locks import Locks, Tokens
+from rdv.backends.cluster_local_locks import Tokens
 from rdv.backends.cluster_local_memory import V1, V2, MemoryGroup, cgroup_base, family
 from rdv.backends.cluster_local_messages import Said
 from rdv.backends.cluster_local_verdict import Ending, verdict
@@ -131,22 +131,6 @@ def test_the_first_outcome_stands(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == [files.outcome(step)] * 8
-
-
-def test_locks_exclude_and_wake(tmp_path: Path) -> None:
-    """One holder has a lock at a time; who waits is woken when the holder closes; other names are free."""
-    one, other = Locks(tmp_path / "locks"), Locks(tmp_path / "locks")
-    assert one.take("a")
-    assert not other.take("a")
-    assert other.held_elsewhere("a")
-    assert not one.held_elsewhere("a")
-    assert other.take("b")
-    waiter = threading.Thread(target=other.wait_until_free, args=("a",))
-    waiter.start()
-    one.close()
-    waiter.join(20)
-    assert not waiter.is_alive()
-    other.close()
 
 
 def test_a_stale_token_is_free(tmp_path: Path) -> None:
