@@ -1,0 +1,60 @@
+"""`rdv report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rdv.cli import options, output
+
+if TYPE_CHECKING:
+    from rdv.cli.report_page import Mark, Sheet
+    from rdv.config import Project
+
+RELEASES = "Every move of a model's pointer: what was deployed or rolled back, when, and by whom."
+
+
+@click.command()
+@click.argument("goal", type=options.GOAL, default="")
+@click.option("--to", "file", type=click.Path(path_type=Path), help="Where to write it. [report-GOAL.html]")
+@click.option("--last", type=click.IntRange(min=1), default=200_000, show_default=True, help="Requests, at most.")
+@options.project
+@options.output
+def report(goal: str, file: Path | None, last: int, project: Project, form: str) -> None:
+    """Write one self-contained HTML page about what was served for GOAL.
+
+    Ledger, who answered when, latency and agreement of the models, releases. It needs no network to be read, and
+    serving need not run for it to be written.
+    """
+    from rdv.cli.recorded import one_goal
+
+    goal = one_goal(project, goal)
+    path = file or Path(f"report-{goal}.html")
+    requests = write_report(project, goal, path, last)
+    output.document({"goal": goal, "requests": requests, "file": str(path)}, form)
+
+
+def write_report(
+    project: Project, goal: str, file: Path, last: int, marks: Sequence[Mark] = (), sheets: Sequence[Sheet] = ()
+) -> int:
+    """Write the page about a goal's recorded requests and return how many there are. marks, sheets: shown as well."""
+    from rdv.cli import recorded
+    from rdv.cli.report_facts import facts
+    from rdv.cli.report_page import Sheet, page
+    from rdv.files import replace_file
+
+    settings = project.config.goals[goal]
+    found = facts(goal, settings.answer, recorded.events(project, goal, last))
+    releases = recorded.release_sheet(project, [model.model for model in found.models])
+    html = page(
+        found,
+        settings.budget_ms,
+        recorded.ledger(project, goal),
+        [*recorded.release_marks(project, goal), *marks],
+        [*sheets, Sheet("Releases", RELEASES, releases)],
+    )
+    replace_file(file, html.encode())
+    return found.requests
