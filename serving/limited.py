@@ -48,6 +48,11 @@ def numeric_environment(extra: Mapping[str, str] | None = None) -> dict[str, str
     return {**kept, "OMP_NUM_THREADS": "1", **(extra or {})}
 
 
+def inherited_environment() -> dict[str, str]:
+    """This process's own environment for a child that computes: one OpenMP thread, output as it comes."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
 def run_limited(argv: Sequence[str], data: bytes, limits: Limits) -> Ended:
     """Run a child to its end, giving it `data` on stdin; whatever it does, this returns soon after `wall_s`.
 

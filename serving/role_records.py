@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from rdv.files import make_folders, replace_file
+from rdv.files import make_folders
 
 SUFFIX = ".json"
 _FOLDER = "roles"
@@ -58,14 +58,24 @@ def records_folder(run_folder: Path) -> Path:
 
 def write_record(run_folder: Path, record: RoleRecord) -> None:
     """Make a record say this from now on."""
-    records_folder(run_folder)
+    # whole for every reader, but not made durable: it need not outlive the machine, and a worker has no time to wait
     path = record_path(run_folder, record.role, record.name, record.replica)
-    replace_file(path, msgspec.json.encode(record), 0o600)
+    unfinished = records_folder(run_folder) / f"{path.name}.{os.getpid()}"
+    unfinished.write_bytes(msgspec.json.encode(record))
+    os.replace(unfinished, path)
 
 
 def remove_record(run_folder: Path, role: str, name: str, replica: str) -> None:
     """Take a record away; absent is fine."""
     record_path(run_folder, role, name, replica).unlink(missing_ok=True)
+
+
+def sweep_records(run_folder: Path) -> None:
+    """Remove the records of processes that are gone; only for whoever starts all of them."""
+    alive = {record_path(run_folder, one.role, one.name, one.replica) for one in read_records(run_folder)}
+    for path in records_folder(run_folder).iterdir():
+        if path not in alive:
+            path.unlink(missing_ok=True)
 
 
 def read_records(run_folder: Path) -> list[RoleRecord]:

@@ -1,0 +1,59 @@
+"""Which processes serve a project on one machine, how they are started, and in which order they stop. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdv.config import Config
+
+GATEWAY, WORKER, DECOY = "gateway", "worker", "decoy"
+ROLES = (GATEWAY, WORKER, DECOY)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraRole:
+    """A command that is to run beside the serving roles, such as a schedule runner; it is stopped with the gateway."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleProcess:
+    """One role process. turn: those of turn 0 stop first, then 1, then 2. beats: it tells that it is alive."""
+
+    name: str
+    role: str
+    model: str = ""
+    replica: str = "0"
+    argv: tuple[str, ...] = ()
+    turn: int = 0
+    beats: bool = True
+
+
+def role_processes(config: Config, extra: Sequence[ExtraRole] = ()) -> list[RoleProcess]:
+    """The processes of a project: a gateway, each model's replicas, a decoy, and what runs beside them.
+
+    The order is that of starting. Stopping begins with the gateway, which drains while its workers still score, and
+    ends with the decoy, so that its journal is complete.
+    """
+    workers = [
+        RoleProcess(f"{WORKER} {model} {replica}", WORKER, model, str(replica), turn=1)
+        for model, settings in config.models.items()
+        for replica in range(settings.replicas)
+    ]
+    beside = [RoleProcess(one.name, "", argv=one.argv, beats=False) for one in extra]
+    return [RoleProcess(DECOY, DECOY, turn=2), RoleProcess(GATEWAY, GATEWAY), *workers, *beside]
+
+
+def role_argv(process: RoleProcess, project_file: Path, beat_fd: int) -> tuple[str, ...]:
+    """The command line of a role process."""
+    if process.argv:
+        return process.argv
+    return (
+        sys.executable, "-P", "-m", "rdv.serving.roles", process.role, "--project", str(project_file),
+        "--model", process.model, "--replica", process.replica, "--beat-fd", str(beat_fd),
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""The role processes: what `rdv serve gateway|worker|decoy` runs, alone or as a child of `rdv serve`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from rdv.backends import select
+from rdv.config import Project
+from rdv.errors import Exit, NotFound, RdvError
+from rdv.files import make_folders
+from rdv.ids import short_id
+from rdv.serving.decoy import Decoy, open_journals
+from rdv.serving.heartbeat import start_beating
+from rdv.serving.loading import Loader
+from rdv.serving.project_file import read_project
+from rdv.serving.role_records import RoleRecord, born, remove_record, write_record
+from rdv.serving.role_specs import DECOY, GATEWAY, ROLES, WORKER
+from rdv.serving.shelf import Shelf
+from rdv.serving.topics import topic_schemas
+from rdv.serving.worker import Post, Worker, WorkerDetails
+from rdv.supervise import TaskOwner
+from rdv.telemetry import json_logs
+
+# A thread that loads a model holds the interpreter at most this long against the one that scores (default: 5 ms).
+_SWITCH_S = 0.0005
+
+
+class Told:
+    """A role's record, kept up to date."""
+
+    def __init__(self, project: Project, role: str, name: str, replica: str) -> None:
+        self._run = project.run_folder
+        self._record = RoleRecord(
+            role=role, name=name, replica=replica, pid=os.getpid(), born=born(), started=time.time(), state="starting"
+        )
+        write_record(self._run, self._record)
+
+    def say(self, state: str, details: msgspec.Struct | dict[str, object]) -> None:
+        """Have the record tell this from now on; the disk being full is fine."""
+        told = details if isinstance(details, dict) else msgspec.to_builtins(details)
+        self._record = msgspec.structs.replace(self._record, state=state, details=told)
+        try:
+            write_record(self._run, self._record)
+        except OSError:
+            return
+
+    def end(self) -> None:
+        """Take the record away."""
+        remove_record(self._run, self._record.role, self._record.name, self._record.replica)
+
+
+def run_role(project: Project, role: str, model: str = "", replica: str = "", beat_fd: int = -1) -> None:
+    """Run one role in this process until it is told to stop (SIGTERM or SIGINT; a second one ends it hard).
+
+    model: which one a worker serves. replica: its name among its like, default: a random one. beat_fd: where to beat
+    for a supervisor. Raises what ended it otherwise.
+    """
+    replica = replica or short_id()
+    bodies: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        GATEWAY: lambda: _gateway(project, replica, beat_fd),
+        WORKER: lambda: _worker(project, model, replica, beat_fd),
+        DECOY: lambda: _decoy(project, replica, beat_fd),
+    }
+    if role not in bodies:
+        raise NotFound(f"there is no role {role!r}", f"roles: {', '.join(ROLES)}")
+    import uvloop
+
+    make_folders(project.run_folder / "bus")
+    loops = uvloop.new_event_loop
+    with json_logs(f"{role} {model}".strip()), asyncio.Runner(loop_factory=loops) as runner:
+        runner.run(bodies[role]())
+
+
+async def _worker(project: Project, model: str, replica: str, beat_fd: int) -> None:
+    settings = project.config.models.get(model)
+    if settings is None:
+        known = ", ".join(sorted(project.config.models)) or "none"
+        raise NotFound(f"there is no model {model!r} in rdv.toml", f"known: {known}")
+    sys.setswitchinterval(_SWITCH_S)
+    told = Told(project, WORKER, model, replica)
+    goal, topic = project.config.goals[settings.goal], settings.topic()
+    schema = topic_schemas(project)[topic]
+    registry, shelf = select.registry(project), Shelf(project.state / "serving" / model)
+    loader = Loader(model, goal, schema, registry, select.artifacts(project), shelf)
+    owner = TaskOwner(f"worker {model} {replica}", drain_s=project.config.serve.drain_s, signals=True)
+    async with owner:
+        _begin(beat_fd)
+        post = Post(model, replica, topic, schema, project.run_folder / "bus")
+
+        def changed(details: WorkerDetails) -> None:
+            told.say("ready" if details.version else "starting", details)
+
+        Worker(owner, post, registry, loader, changed).start()
+        await owner.stopped()
+    told.end()
+
+
+async def _decoy(project: Project, replica: str, beat_fd: int) -> None:
+    told = Told(project, DECOY, "", replica)
+    journals = open_journals(project, topic_schemas(project))
+    owner = TaskOwner("decoy", drain_s=project.config.serve.drain_s, signals=True)
+    async with owner:
+        _begin(beat_fd)
+        Decoy(owner, project.run_folder / "bus", replica, journals, lambda details: told.say("ready", details)).start()
+        await owner.stopped()
+    told.end()
+
+
+async def _gateway(project: Project, replica: str, beat_fd: int) -> None:
+    from rdv.serving.gateway_role import run_gateway
+
+    told = Told(project, GATEWAY, "", replica)
+    _begin(beat_fd)
+    await run_gateway(project, asyncio.Event(), lambda facts: told.say("ready", facts), signals=True)
+    told.end()
+
+
+def _begin(beat_fd: int) -> None:
+    if beat_fd >= 0:
+        start_beating(beat_fd)
+
+
+def main() -> None:
+    """A child of `rdv serve`: the role and its project file as arguments; ends with the error's exit code."""
+    parser = argparse.ArgumentParser(prog="rdv.serving.roles")
+    parser.add_argument("role", choices=ROLES)
+    parser.add_argument("--project", type=Path, required=True)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--replica", default="")
+    parser.add_argument("--beat-fd", type=int, default=-1)
+    asked = parser.parse_args()
+    code = int(Exit.OK)
+    try:
+        run_role(read_project(asked.project), asked.role, asked.model, asked.replica, asked.beat_fd)
+    except RdvError as error:
+        print(f"rdv serve {asked.role} {asked.model}: {error}", file=sys.stderr)
+        code = int(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        code = int(Exit.FAILED)
+    sys.stderr.flush()
+    os._exit(code)  # threads that follow the registry or load a model do not hold up the end
+
+
+if __name__ == "__main__":
+    main()
