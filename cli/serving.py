@@ -1,0 +1,53 @@
+"""How the serving commands run: all roles as children of this process, or one of them in it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from rdv.cli import output
+from rdv.errors import UsageError
+
+if TYPE_CHECKING:
+    from rdv.config import Project
+
+SCHEDULES = "schedules"
+
+
+def run_all(project: Project, with_schedules: bool = False) -> int:
+    """Serve a project until a signal, with a process for its schedules when asked; the exit code."""
+    from rdv.serving.role_specs import ExtraRole
+    from rdv.serving.supervisor import serve
+
+    place = ("--project", str(project.folder), "--env", project.env)
+    schedules = ExtraRole(SCHEDULES, (sys.executable, "-P", "-m", "rdv.cli", "serve", SCHEDULES, *place))
+    return serve(project, extra=[schedules] if with_schedules else [])
+
+
+def run(project: Project, role: str, model: str, replica: str) -> int:
+    """Run one role in this process until a signal; the exit code."""
+    if (role == "worker") != bool(model):
+        raise UsageError(
+            f"`rdv serve {role}` takes {'a' if role == 'worker' else 'no'} MODEL", "see `rdv serve --help`"
+        )
+    if role == SCHEDULES:
+        return run_schedules(project)
+    from rdv.serving.roles import run_role
+
+    run_role(project, role, model, replica)
+    return 0
+
+
+def run_schedules(project: Project) -> int:
+    """Train models at the moments of their schedules until a signal."""
+    from rdv.cli.scheduling import schedules, train_command
+    from rdv.pipelines.schedule_runner import run_schedules
+
+    reason = run_schedules(
+        schedules(project),
+        lambda schedule: train_command(project, schedule.model, schedule.arguments),
+        project.folder,
+        lambda text: output.note(f"schedules: {text}"),
+    )
+    output.note(f"schedules: {reason}")
+    return 0
