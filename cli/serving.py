@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rdv.cli import output
@@ -10,6 +11,7 @@ from rdv.errors import UsageError
 
 if TYPE_CHECKING:
     from rdv.config import Project
+    from rdv.serving.role_records import RoleRecord
 
 SCHEDULES = "schedules"
 
@@ -21,7 +23,18 @@ def run_all(project: Project, with_schedules: bool = False) -> int:
 
     place = ("--project", str(project.folder), "--env", project.env)
     schedules = ExtraRole(SCHEDULES, (sys.executable, "-P", "-m", "rdv.cli", "serve", SCHEDULES, *place))
-    return serve(project, extra=[schedules] if with_schedules else [])
+    serve(project, [schedules] if with_schedules else [], said_ready(project))
+    return 0
+
+
+def said_ready(project: Project) -> Callable[[RoleRecord], None]:
+    """A function that says where the gateway of a record answers, and to what."""
+
+    def say(record: RoleRecord) -> None:
+        for goal in project.config.goals:
+            output.note(f"serving: POST {record.details['url']}/v1/goals/{goal}/score")
+
+    return say
 
 
 def run(project: Project, role: str, model: str, replica: str) -> int:

@@ -1,0 +1,67 @@
+"""Moving a model's pointer and seeing that its workers follow."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from typing import TYPE_CHECKING, Any
+
+from rdv.cli.model_views import find_version
+from rdv.cli.options import require_model
+from rdv.cli.output import note
+from rdv.errors import CorruptArtifact, Unreachable
+
+if TYPE_CHECKING:
+    from rdv.config import Project
+    from rdv.records import Release
+
+
+def deploy(project: Project, model: str, text: str, timeout_s: float) -> dict[str, Any]:
+    """Release a version whose bytes are as its manifest says; what came of it. text: as `model_views.resolve` takes."""
+    from rdv.backends import select
+    from rdv.clock import SystemClock
+    from rdv.releases import pointer
+
+    version = find_version(project, model, text)
+    problems = select.artifacts(project).verify(version.artifact)
+    if problems:
+        raise CorruptArtifact(f"{model} {version.version}: {problems[0]}", "train it again, or deploy another version")
+    release = pointer.deploy(select.registry(project), model, version.version, who(), SystemClock())
+    return followed(project, model, release, timeout_s)
+
+
+def rollback(project: Project, model: str, timeout_s: float) -> dict[str, Any]:
+    """Release the version that was served before; what came of it."""
+    from rdv.backends import select
+    from rdv.clock import SystemClock
+    from rdv.releases import pointer
+
+    require_model(project, model)
+    release = pointer.rollback(select.registry(project), model, who(), SystemClock())
+    return followed(project, model, release, timeout_s)
+
+
+def followed(project: Project, model: str, release: Release, timeout_s: float) -> dict[str, Any]:
+    """A release as a record, once the workers serve it, or at once when nothing runs or nobody wants to wait."""
+    from rdv.serving.status import wait_until_served
+
+    found: dict[str, Any] = {
+        "model": model, "version": release.version, "instead_of": release.previous, "kind": release.kind,
+        "serial": release.serial, "at": release.at, "replicas": 0, "waited_s": None,
+    }  # fmt: skip
+    if timeout_s:
+        try:
+            served = wait_until_served(project, model, release.version, timeout_s)
+        except Unreachable as nobody:
+            note(f"released; {nobody}")
+        else:
+            found |= {"replicas": len(served.replicas), "waited_s": round(served.waited_s, 3)}
+    return found
+
+
+def who() -> str:
+    """Who acts, for the release log: the user's name, or else number."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

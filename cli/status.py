@@ -1,0 +1,36 @@
+"""`rdv status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rdv.cli import options, output
+
+if TYPE_CHECKING:
+    from rdv.config import Project
+
+GOALS = ["goal", "url", "accepted", "answered", "defaults", "errors", "open", "balances", "p50_ms", "p99_ms"]
+MODELS = ["model", "tiers", "version", "replicas", "scored", "chosen", "late", "no_answer", "p50_ms", "p99_ms"]
+PROCESSES = ["process", "pid", "status", "restarts", "last_end"]
+
+
+@click.command()
+@click.option("--wait", "wait_s", type=click.FloatRange(min=0), default=0.0, help="Wait so long for a ready gateway.")
+@options.project
+@options.output
+def status(wait_s: float, project: Project, form: str) -> None:
+    """Show goals, models, versions, latencies and the ledger.
+
+    chosen, late and no_answer are shares of the requests since the gateway began; latencies are from a request's
+    acceptance, in milliseconds. Exit code 5 when nothing serves.
+    """
+    from rdv.cli import status_views, waiting
+
+    found = waiting.ready_status(project, wait_s)
+    if form in ("json", "jsonl"):
+        return output.document(output.finite(found), form)
+    output.section("goals", status_views.goal_records(found), GOALS, form)
+    output.section("models", status_views.model_records(found), MODELS, form)
+    output.section("processes", status_views.process_records(found), PROCESSES, form)
