@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from rdv.backends import select
+from rdv.backends.ports import Registry
 from rdv.config import Project
 from rdv.errors import LostRace, NotFound, RdvError, Refused, TimedOut, Unreachable
 from rdv.folder_watch import FolderWatch
@@ -68,11 +69,11 @@ def wait_until_served(project: Project, model: str, version: str, timeout_s: flo
     if model not in project.config.models:
         known = ", ".join(sorted(project.config.models)) or "none"
         raise NotFound(f"there is no model {model!r} in rdv.toml", f"known: {known}")
-    began = time.monotonic()
+    began, registry = time.monotonic(), select.registry(project)
     with FolderWatch(records_folder(project.run_folder)) as watch:
         while True:
             status = _look(project)
-            missing = _missing(project, status, model, version)
+            missing = _missing(project, registry, status, model, version)
             waited_s = time.monotonic() - began
             if not missing:
                 replicas = tuple(one.replica for one in _workers(status, model))
@@ -91,12 +92,12 @@ def wait_until_served(project: Project, model: str, version: str, timeout_s: flo
             watch.wait(min(_LOOK_S, timeout_s - waited_s))
 
 
-def _missing(project: Project, status: ServingStatus, model: str, version: str) -> str:
+def _missing(project: Project, registry: Registry, status: ServingStatus, model: str, version: str) -> str:
     """What is still missing until a version is served everywhere; empty when nothing is."""
     workers = _workers(status, model)
     if not workers and status.supervisor is None:
         raise Unreachable(f"no worker of {model} runs", "`rdv serve` starts them; the release stands")
-    serial = _released(project, model, version)
+    serial = _released(registry, model, version)
     replicas = 0
     for worker in workers:
         details = msgspec.convert(worker.details, WorkerDetails) if worker.details else WorkerDetails(topic="")
@@ -116,10 +117,10 @@ def _missing(project: Project, status: ServingStatus, model: str, version: str) 
     return ""
 
 
-def _released(project: Project, model: str, version: str) -> int:
+def _released(registry: Registry, model: str, version: str) -> int:
     """The serial of the release that says this version, 0 when the registry cannot tell; LostRace for another."""
     try:
-        entry = select.registry(project).get(pointer_key(model))
+        entry = registry.get(pointer_key(model))
         pointer = decode(Pointer, entry.value, pointer_key(model)) if entry is not None else None
     except RdvError:
         return 0
@@ -141,12 +142,12 @@ def _model_view(view: dict[str, Any], project: Project, model: str) -> dict[str,
 def _look(project: Project) -> ServingStatus:
     records = read_records(project.run_folder)
     views, silent = [], []
-    for record in records:
-        if record.role == GATEWAY and record.state == "ready":
-            try:
-                views.append(admin_get(Path(str(record.details["admin"])), "/status"))
-            except (RdvError, KeyError) as error:
-                silent.append(str(error))
+    told = {Path(str(one.details["admin"])) for one in records if one.role == GATEWAY and "admin" in one.details}
+    for admin in sorted(told | set(project.run_folder.glob("admin-*.sock"))):
+        try:
+            views.append(admin_get(admin, "/status"))
+        except RdvError as error:
+            silent.append(str(error))
     supervisors = [record for record in records if record.role == SUPERVISOR]
     return ServingStatus(
         project=str(project.folder),
