@@ -101,6 +101,7 @@ class ProcessState:
     """How a child stands. status: `running`, `waiting` (for its restart), `stopping`, `ended` or `failed` (gave up).
 
     starts: how often it was started. since: CLOCK_MONOTONIC seconds of the last change. reason: of the last death.
+    code: of the last end, as in `subprocess`; None before it.
     """
 
     name: str
@@ -109,6 +110,7 @@ class ProcessState:
     starts: int
     since: float
     reason: str
+    code: int | None = None
 
 
 @dataclass(slots=True)
@@ -120,6 +122,7 @@ class _Child:
     starts: int = 0
     since: float = 0.0
     reason: str = ""
+    code: int | None = None
     deaths: list[float] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
     again: bool = False
@@ -206,8 +209,9 @@ class ProcessSupervisor:
             raise NotFound(f"no process is named {name!r}", f"known: {', '.join(self._children) or 'none'}") from None
 
     def _state(self, child: _Child) -> ProcessState:
+        pid = self._pid(child)
         return ProcessState(
-            child.spec.name, child.status, self._pid(child), child.starts, child.since, child.reason
+            child.spec.name, child.status, pid, child.starts, child.since, child.reason, child.code
         )
 
     def _pid(self, child: _Child) -> int:
@@ -246,7 +250,7 @@ class ProcessSupervisor:
         os.close(child.pidfd)
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         signal_group(process.pid, signal.SIGKILL)  # before reaping: until then nobody else can own this group's number
-        code = process.wait()
+        code = child.code = process.wait()
         self._unschedule(child)
         if child.status == "stopping":
             self._on_event(ProcessEvent(child.spec.name, "stopped", process.pid, code, how_it_ended(code)))
@@ -265,7 +269,9 @@ class ProcessSupervisor:
         policy, now = child.spec.restart, self._clock.monotonic()
         child.reason = cause
         if policy is None:
-            return self._settle(child, "ended")
+            if code is None:
+                self._on_event(ProcessEvent(child.spec.name, "gave_up", 0, None, cause))
+            return self._settle(child, "ended" if code is not None else "failed")
         child.deaths = [*recent(policy, child.deaths, now), now]
         decision = after_death(policy, child.deaths, now, self._chance(), cause)
         child.reason = decision.reason
