@@ -30,6 +30,7 @@ MAX_TEXT = 200
 class Limits:
     """What one hub may hold: rows and bytes a frame; rows a name may have waiting, more for archives; connections.
 
+    archive_s: how long rows for an archive, whom nobody waits for, may wait for company before they travel.
     hello_s: within which a new connection says who it is. linger_s: how long a closing hub waits for answers.
     """
 
@@ -37,6 +38,7 @@ class Limits:
     max_frame_bytes: int = MAX_FRAME_BYTES
     waiting_rows: int = 4096
     archive_rows: int = 32768
+    archive_s: float = 0.02
     waiting_bytes: int = 64 << 20
     connections: int = 256
     hello_s: float = 5.0
@@ -70,11 +72,11 @@ class _Replica:
 class _Name:
     """One name of a topic: its replicas, what waits for them, and its counters."""
 
-    __slots__ = ("archive", "lost", "name", "replicas", "topic", "traffic", "waiting", "waiting_bytes")
+    __slots__ = ("archive", "hungry", "lost", "name", "replicas", "topic", "traffic", "waiting", "waiting_bytes")
 
     def __init__(self, topic: str, name: str, lost: OnLost) -> None:
         self.topic, self.name, self.lost = topic, name, lost
-        self.archive = False
+        self.archive = self.hungry = False
         self.replicas: list[_Replica] = []
         self.waiting: deque[_Parcel] = deque()
         self.waiting_bytes = 0
@@ -151,7 +153,8 @@ class Exchange:
         self._schemas: dict[str, RowSchema] = {}
         self._names: dict[str, dict[str, _Name]] = {}
         self._replicas: dict[Link, _Replica] = {}
-        self._closed = False
+        self._closed = self._sweep_due = False
+        self.later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call()
         self._on_quiet: Callable[[], None] | None = None
 
     def expect(self, topic: str, schema: RowSchema, names: Sequence[str]) -> None:
@@ -189,10 +192,18 @@ class Exchange:
         if self._closed or not parcel.data:
             name.drop(parcel.batch.ids, "closed" if self._closed else "too_large")
             return
+        if name.archive:
+            self._queue(name, parcel)
+            if name.traffic.waiting >= self.limits.max_rows:
+                self._feed(name)
+            elif not self._sweep_due:
+                self._sweep_due = True
+                self.later(self.limits.archive_s, self.sweep)
+            return
         replica = name.free()
         if replica is not None and not name.waiting:
             name.dispatch(replica, parcel)
-        elif name.replicas or name.archive:
+        elif name.replicas:
             self._queue(name, parcel)
         else:
             name.drop(parcel.batch.ids, "no_subscriber")
@@ -270,6 +281,19 @@ class Exchange:
             if parcel is not None:
                 name.dispatch(replica, parcel)
 
+    def _feed(self, name: _Name) -> None:
+        for replica in list(name.replicas):
+            self.pump(replica.link)
+        name.hungry = bool(name.waiting)
+
+    def sweep(self) -> None:
+        """Send archives what waits for them, as far as their credit allows."""
+        self._sweep_due = False
+        for names in self._names.values():
+            for name in names.values():
+                if name.archive and name.waiting:
+                    self._feed(name)
+
     def _next(self, name: _Name) -> _Parcel | None:
         """What waits for a name as one frame, None when nobody waits for it any more."""
         taken: list[_Parcel] = []
@@ -311,8 +335,9 @@ class Exchange:
         traffic.in_flight -= scored + scores.skipped
         traffic.answered += scored
         traffic.skipped += scores.skipped
-        if replica.name.waiting:
-            self.pump(link)
+        name = replica.name
+        if name.waiting and (not name.archive or name.hungry or self._closed):
+            self._feed(name)
         self._on_scores(replica.identity, scores, self._clock.monotonic())
         self._tell_quiet()
 
@@ -354,6 +379,7 @@ class Exchange:
 
         Afterwards no replica is known any more; the adapter ends their connections.
         """
+        self.sweep()
         self._closed = True
         quiet = asyncio.Event()
         self._on_quiet = quiet.set

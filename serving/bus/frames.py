@@ -47,6 +47,7 @@ class FramesHub(Exchange):
         sock = bound_unix_socket(path)
         self._path = path
         loop = asyncio.get_running_loop()
+        self.later = loop.call_later
         self._server = await loop.create_unix_server(lambda: _HubSide(self), sock=sock)
 
     async def close(self) -> None:

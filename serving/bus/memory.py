@@ -43,6 +43,7 @@ class MemoryHub(Exchange):
         """Join under an identity; BusError says why it is refused."""
         identity = codec.decode_hello(codec.encode_hello(identity)[codec.HEADER.size :])
         wire = _Wire(self, Inbox(identity.credit))
+        self.later = asyncio.get_running_loop().call_later
         self.join(identity, wire)
         self._wires.append(wire)
         self.pump(wire)

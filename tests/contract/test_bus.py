@@ -204,7 +204,8 @@ def test_events_travel(run_bus: Run) -> None:
         recorder = await bench.subscribe(Identity("visit/events", "recorder", "r1", "", credit=1, archive=True))
         for at in range(3):
             bench.hub.publish(Events("visit/events", "gw-1", bytes([at]) * 16, [bytes([at]) * 5]))
-        (first,) = await recorder.receive()
+            if at == 0:
+                (first,) = await recorder.receive()
         recorder.send(Scores("gw-1", "", first.ids, b"", 0))
         (rest,) = await recorder.receive()
         assert isinstance(rest, Events)
@@ -225,3 +226,31 @@ def test_publish_needs_a_declared_topic(run_bus: Run) -> None:
             bench.hub.expect(bench.TOPIC, RowSchema(("other",)), [])
 
     run_bus(scenario)
+
+
+def test_archives_receive_company(run_bus: Run) -> None:
+    """Rows for an archive travel together, after a short while, however many batches they were published in."""
+
+    async def scenario(bench: Any) -> None:
+        decoy = await bench.join("decoy", archive=True, credit=4)
+        for first in range(6):
+            bench.hub.publish(bench.rows(1, first))
+            await asyncio.sleep(0)
+        (batch,) = await decoy.receive()
+        assert bench.ages([batch]) == list(range(6))
+
+    run_bus(scenario, Limits(archive_s=0.05, linger_s=0.05))
+
+
+def test_probe_reaches_only_the_named(run_bus: Run) -> None:
+    """A batch may be published to some names only; the others neither receive nor count it."""
+
+    async def scenario(bench: Any) -> None:
+        one, two = await bench.join("champion"), await bench.join("challenger")
+        bench.hub.publish(bench.rows(1, 5), ["champion"])
+        bench.hub.publish(bench.rows(1, 6))
+        assert bench.ages([*await one.receive()])[0] == 5
+        assert bench.ages(await two.receive()) == [6]
+        assert (bench.traffic().published, bench.traffic("challenger").published) == (2, 1)
+
+    run_bus(scenario, names=("champion", "challenger"))
