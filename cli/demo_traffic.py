@@ -48,7 +48,8 @@ class Traffic:
         self.exchanges: list[Exchange] = []
         self.sent = 0
         self.over = False  # set by whoever runs the scenario, once nothing more will happen
-        self._host, self._port, self._bodies, self._rate = host, port, bodies, rate
+        self.rate, self.total = rate, len(bodies)
+        self._host, self._port, self._bodies = host, port, bodies
         self._head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n".encode()
         self._idle: list[_Connection] = []
         self._waiting: deque[Exchange] = deque()
@@ -58,8 +59,8 @@ class Traffic:
     async def run(self) -> None:
         """Send everything and return once all is answered or given up; opens connections as it needs them."""
         due = time.monotonic()
-        for row in range(len(self._bodies)):
-            due += gap_s(row, len(self._bodies), self._rate, self.over)
+        for row in range(self.total):
+            due += gap_s(row, self.total, self.rate, self.over)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             self.sent += 1
             await self._send(Exchange(row, due))
@@ -95,7 +96,7 @@ class Traffic:
             if connection in self._idle:
                 self._idle.remove(connection)
         self._hand_out()
-        if len(self.exchanges) == len(self._bodies):
+        if len(self.exchanges) == self.total:
             self._all_done.set()
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rdv.serving.match import Match
 
 OK = 200
 DEFAULT = "default"
@@ -44,43 +47,34 @@ class Line:
 
 
 def ledger(
-    sent: int,
-    answers: Sequence[tuple[str, int]],
-    counted: Mapping[str, int],
-    recorded: Collection[str],
-    archived: Iterable[str],
-    dropped: int,
+    sent: int, answers: Sequence[tuple[str, int]], counted: Mapping[str, int], matched: Match, dropped: int
 ) -> list[Line]:
     """The ledger by request id.
 
     answers: (request id, HTTP status) as the client got them. counted: the gateway's own `accepted`, `answered`,
-    `defaults`, `errors`. recorded: ids of the events. archived: ids in the decoy's journal, repeats included.
-    dropped: rows that the gateway counted as not delivered to the decoy.
+    `defaults`, `errors`. matched: the answered ids against the decoy's journal and the events. dropped: rows that the
+    gateway counted as not delivered to the decoy.
     """
     ids = [request for request, status in answers if status == OK]
-    once = set(ids)
     ended = counted["answered"] + counted["defaults"] + counted["errors"]
-    rows = Counter(archived)
+    archived = matched.kept + dropped
+    decoy = not (matched.kept_only or matched.kept_twice) and len(matched.not_kept) <= dropped
+    told = not (matched.told_only or matched.told_twice or matched.not_told)
     return [
         Line("sent by the client", sent),
         Line("accepted by the gateway", counted["accepted"]),
         Line("answered by the policy", counted["answered"]),
         Line("answered by the default", counted["defaults"]),
         Line("ended with an error", counted["errors"]),
-        Line("rows in the decoy's journal", rows.total()),
-        Line("rows counted as dropped before the decoy", dropped),
+        Line("kept by the decoy", matched.kept),
+        Line("counted as dropped before the decoy", dropped),
         Line("lost: sent and never answered with 200", sent - len(ids), sent == len(ids)),
-        Line("answered twice", len(ids) - len(once), len(ids) == len(once)),
+        Line("answered twice", len(ids) - len(set(ids)), len(ids) == len(set(ids))),
         Line("accepted = answered + defaults + errors", ended, ended == counted["accepted"]),
-        Line("decoy rows + drops = accepted", rows.total() + dropped, rows.total() + dropped == counted["accepted"]),
-        Line("archived by id, once each", len(once & set(rows)), _archived(once, rows, dropped)),
-        Line("recorded as events by id", len(once & set(recorded)), once == set(recorded)),
+        Line("kept + dropped = accepted", archived, archived == counted["accepted"]),
+        Line("kept by the decoy, by id, once each", len(set(ids)) - len(matched.not_kept), decoy),
+        Line("recorded as events, by id, once each", len(set(ids)) - len(matched.not_told), told),
     ]
-
-
-def _archived(once: set[str], rows: Counter[str], dropped: int) -> bool:
-    """Whether the decoy wrote down each answered request once, but for those that were counted as dropped."""
-    return set(rows) <= once and len(once - set(rows)) == dropped and all(times == 1 for times in rows.values())
 
 
 def faults(done: Sequence[Fault]) -> list[Line]:

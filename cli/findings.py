@@ -41,4 +41,6 @@ def run(check: str, look: Callable[[], Finding]) -> Finding:
     except RdvError as error:
         return Finding(check, FAIL, error.what, error.hint or "`rdv help exit-codes` says what kind of failure this is")
     except Exception as error:
-        return Finding(check, FAIL, f"{type(error).__name__}: {error}", f"`rdv --debug {check}` may say more")
+        return Finding(
+            check, FAIL, f"{type(error).__name__}: {error}", "report it, with what `rdv doctor -o json` prints"
+        )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rdv.records import Pointer, Version
 
 WORDS = ("current", "previous", "newest")
+TEST = "test_"
 
 
 def resolve(model: str, text: str, versions: Sequence[Version], pointer: Pointer | None) -> Version:
@@ -115,6 +116,7 @@ def version_records(project: Project, model: str) -> list[dict[str, Any]]:
             "version": one.version,
             "pointer": role(one, pointers),
             "created": one.created,
+            "on_unseen_rows": test_metrics(one),
             "metrics": one.metrics,
             "run": one.run,
             "artifact": one.artifact,
@@ -122,6 +124,11 @@ def version_records(project: Project, model: str) -> list[dict[str, Any]]:
         }
         for one in newest_first([one for one in versions if one.model == model])
     ]
+
+
+def test_metrics(version: Version) -> dict[str, float]:
+    """A version's metrics on the test part, by their plain names."""
+    return {name.removeprefix(TEST): value for name, value in version.metrics.items() if name.startswith(TEST)}
 
 
 def version_document(project: Project, model: str, text: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def list_(model: str, project: Project, form: str) -> None:
     from rdv.cli.model_views import model_records, version_records
 
     if model:
-        columns = ["version", "pointer", "created", "metrics", "run"]
+        columns = ["version", "pointer", "created", "on_unseen_rows", "run"]
         empty = f"{model} has no version yet; `rdv train {model}` publishes one"
         return output.rows(version_records(project, model), columns, form, empty)
     columns = ["model", "goal", "role", "flavour", "current", "previous", "versions", "newest"]

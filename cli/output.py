@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ import click
 
 Record = Mapping[str, Any]
 EMPTY = "-"
+MOMENT = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(\.\d+)?(Z|\+00:00)$")
 TEXTS = ("table", "md")
 
 
@@ -84,7 +86,7 @@ def is_number(value: object) -> bool:
 
 
 def cell(value: object) -> str:
-    """A value as a person reads it: four significant digits, `-` for nothing."""
+    """A value as a person reads it: four significant digits, moments (UTC) to the second, `-` for nothing."""
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return EMPTY
     if isinstance(value, bool):
@@ -97,7 +99,7 @@ def cell(value: object) -> str:
         return ", ".join(f"{key}={cell(item)}" for key, item in value.items()) or EMPTY
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(cell(item) for item in value) or EMPTY
-    return str(value)
+    return MOMENT.sub(r"\1 \2", value) if isinstance(value, str) else str(value)
 
 
 def plain(titles: Sequence[str] | None, cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:

@@ -58,7 +58,7 @@ class Bars:
     def __call__(self, event: Event) -> None:
         if self._run is None:
             self._run = self._bars.add_task("run", total=None)
-        self._bars.update(self._run, completed=event.done, total=event.total or None)
+        self._bars.update(self._run, completed=event.done, total=max(event.total, event.done) or None)
         if event.kind in SPOKEN:
             from rdv.pipelines.events import line
 

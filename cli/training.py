@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rdv.pipelines.runs import RunRecord
 
 RELEASE = "rdv.releases.pointer:deploy"
-SHOWN = ("run", "model", "state", "points", "trained", "best", "version", "released", "metrics", "reasons")
+SHOWN = ("run", "model", "state", "points", "trained", "version", "released", "reasons")
+TEST = "test_"
 
 
 def request(**asked: Any) -> TrainRequest:
@@ -71,11 +72,20 @@ def wait_for(project: Project, run: str, timeout_s: float | None, form: str) -> 
 def show_end(record: RunRecord, form: str) -> None:
     """Show how a run ended; an error with its exit code when it ended otherwise than well."""
     found = output.finite(record)
-    output.document({name: found[name] for name in SHOWN} if form in output.TEXTS else found, form)
+    output.document(summary(record) if form in output.TEXTS else found, form)
     if record.exit_code != Exit.OK:
         raise ended_badly(record)
     if not record.released:
         output.note(f"next: `rdv deploy {record.model}` makes {record.version} the one that is served")
+
+
+def summary(record: RunRecord) -> dict[str, Any]:
+    """What a person wants to know of a run's end: of the best point what was varied, of the metrics the test part's."""
+    found = output.finite(record)
+    varied = {text.partition("=")[0] for text in record.arguments.get("settings", "").split()}
+    best = [part for part in record.best.split(",") if part.partition("=")[0] in varied]
+    metrics = {name.removeprefix(TEST): value for name, value in record.metrics.items() if name.startswith(TEST)}
+    return {**{name: found[name] for name in SHOWN}, "best": best, "on_unseen_rows": metrics}
 
 
 def ended_badly(record: RunRecord) -> RdvError:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdv.cli.demo_verdict import Fault, Line, broken, faults, ledger, swap
+from rdv.serving.match import match_ids
 
 IDS = [f"id{n}" for n in range(20)]
 COUNTED = {"accepted": 20, "answered": 17, "defaults": 3, "errors": 0}
@@ -20,7 +21,8 @@ def lines(
     dropped: int = 0,
 ) -> list[Line]:
     """The ledger of 20 requests, all well unless told otherwise."""
-    return ledger(20, answers, counted, recorded, archived, dropped)
+    matched = match_ids({name for name, status in answers if status == 200}, archived, recorded)
+    return ledger(20, answers, counted, matched, dropped)
 
 
 def test_a_clean_run_holds() -> None:
@@ -31,7 +33,7 @@ def test_a_clean_run_holds() -> None:
 def test_counted_drops_balance_the_journal() -> None:
     """A row that the decoy did not get is fine when it was counted, and only then."""
     assert broken(lines(archived=IDS[:-1], dropped=1)) == []
-    assert broken(lines(archived=IDS[:-1])) == ["decoy rows + drops = accepted", "archived by id, once each"]
+    assert broken(lines(archived=IDS[:-1])) == ["kept + dropped = accepted", "kept by the decoy, by id, once each"]
 
 
 @pytest.mark.parametrize("status", [0, 400, 500, 503])
@@ -51,8 +53,8 @@ def test_an_answer_given_twice_is_noticed(one: int, other: int) -> None:
 
 def test_rows_that_nobody_asked_for_are_noticed() -> None:
     """A journal with another id, or the same id twice, is not the requests' journal, whatever its length."""
-    assert "archived by id, once each" in broken(lines(archived=[*IDS[:-1], "stranger"]))
-    assert "archived by id, once each" in broken(lines(archived=[*IDS[:-1], IDS[0]]))
+    assert "kept by the decoy, by id, once each" in broken(lines(archived=[*IDS[:-1], "stranger"]))
+    assert "kept by the decoy, by id, once each" in broken(lines(archived=[*IDS[:-1], IDS[0]]))
 
 
 def test_a_gateway_that_miscounts_is_noticed() -> None:
@@ -62,7 +64,7 @@ def test_a_gateway_that_miscounts_is_noticed() -> None:
 
 def test_a_missing_event_is_noticed() -> None:
     """Every answered request has its event."""
-    assert broken(lines(recorded=IDS[1:])) == ["recorded as events by id"]
+    assert broken(lines(recorded=IDS[1:])) == ["recorded as events, by id, once each"]
 
 
 def test_a_fault_without_a_trace_is_a_failure() -> None:
