@@ -1,0 +1,115 @@
+"""Releases: the pointer moves by check-and-set, every move has its row, and rollback goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rdv.backends.registry_sqlite import SqliteRegistry
+from rdv.clock import ManualClock
+from rdv.errors import LostRace, NotFound, Refused
+from rdv.records import Pointer, Version, encode, pointer_key, release_key, version_key
+from rdv.releases import pointer
+
+MODEL = "churn/lightgbm"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[SqliteRegistry]:
+    """A registry with the versions v1 to v3 of a model."""
+    made = SqliteRegistry(tmp_path / "registry.sqlite")
+    for version in ("v1", "v2", "v3"):
+        value = Version(model=MODEL, version=version, artifact=f"a-{version}", digest="0" * 64)
+        made.put(version_key(MODEL, version), encode(value), expect=0)
+    yield made
+    made.close()
+
+
+@given(st.lists(st.sampled_from(["v1", "v2", "v3", "back"]), max_size=12))
+def test_serials_count_the_moves_and_previous_is_what_was_served(moves: list[str]) -> None:
+    """After any moves the serial is their number, and `previous` is the version that was served just before."""
+    at: Pointer | None = None
+    served: list[str] = []
+    for move in moves:
+        if move == "back":
+            if len(served) < 2:
+                continue
+            at = pointer.rolled_back(at, MODEL)
+        else:
+            at = pointer.deployed(at, move)
+        if not served or served[-1] != at.version:
+            served.append(at.version)
+    if at is not None:
+        assert (at.version, at.serial) == (served[-1], len(served))
+        assert at.previous == (served[-2] if len(served) > 1 else "")
+
+
+def test_a_deploy_moves_the_pointer_and_leaves_a_row(registry: SqliteRegistry) -> None:
+    """Two deploys and two rollbacks are four rows, and the second rollback returns."""
+    clock = ManualClock()
+    for version in ("v1", "v2"):
+        pointer.deploy(registry, MODEL, version, "ann", clock)
+    assert pointer.rollback(registry, MODEL, "bob", clock).version == "v1"
+    assert pointer.rollback(registry, MODEL, "bob", clock).version == "v2"
+    rows = pointer.history(registry, MODEL)
+    assert [(row.serial, row.kind, row.version, row.previous, row.by) for row in rows] == [
+        (1, "deploy", "v1", "", "ann"),
+        (2, "deploy", "v2", "v1", "ann"),
+        (3, "rollback", "v1", "v2", "bob"),
+        (4, "rollback", "v2", "v1", "bob"),
+    ]
+
+
+def test_deploying_what_is_served_changes_nothing(registry: SqliteRegistry) -> None:
+    """A second deploy of the same version returns the first move and writes no row."""
+    first = pointer.deploy(registry, MODEL, "v1", "ann", ManualClock())
+    assert pointer.deploy(registry, MODEL, "v1", "bob", ManualClock()) == first
+    assert len(pointer.history(registry, MODEL)) == 1
+
+
+def test_only_published_versions_are_released(registry: SqliteRegistry) -> None:
+    """A version never published, a model never deployed and a first version have no way on or back."""
+    with pytest.raises(NotFound, match="v9"):
+        pointer.deploy(registry, MODEL, "v9", "ann", ManualClock())
+    with pytest.raises(NotFound, match="ever deployed"):
+        pointer.rollback(registry, MODEL, "ann", ManualClock())
+    pointer.deploy(registry, MODEL, "v1", "ann", ManualClock())
+    with pytest.raises(Refused, match="no other version than v1"):
+        pointer.rollback(registry, MODEL, "ann", ManualClock())
+
+
+def test_a_lost_row_is_written_by_the_next_move(registry: SqliteRegistry) -> None:
+    """A crash between pointer and log leaves a gap that history shows and the next move fills."""
+    lost = Pointer(version="v1")
+    registry.put(pointer_key(MODEL), encode(lost), expect=0)
+    assert [row.version for row in pointer.history(registry, MODEL)] == ["v1"]
+    assert registry.get(release_key(MODEL, 1)) is None
+    pointer.deploy(registry, MODEL, "v2", "ann", ManualClock())
+    assert [(row.serial, row.version) for row in pointer.history(registry, MODEL)] == [(1, "v1"), (2, "v2")]
+    assert registry.get(release_key(MODEL, 1)) is not None
+
+
+def test_of_racing_deployers_the_losers_are_told(registry: SqliteRegistry) -> None:
+    """Whoever races, the log's rows are the pointer's moves one after the other, and a loser gets LostRace."""
+
+    def attempt(at: int) -> bool:
+        try:
+            pointer.deploy(registry, MODEL, f"v{at % 3 + 1}", str(at), ManualClock())
+        except LostRace:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(attempt, range(24)))
+    rows = pointer.history(registry, MODEL)
+    assert any(won)
+    assert [row.serial for row in rows] == list(range(1, len(rows) + 1))
+    assert all(row.previous == before.version for before, row in zip(rows, rows[1:], strict=False))
+    at = pointer.current(registry, MODEL)
+    assert at is not None
+    assert (at.version, at.serial) == (rows[-1].version, rows[-1].serial)
