@@ -15,7 +15,7 @@ EventKind = Literal[
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One change of state. task: family of the step, point: its hyperparameters as the name shows them.
 
-    done, total: steps of the run that are done, of all that it has, as far as is known. at: UTC, ISO 8601.
+    done, total: points of the sweep that have their model, of all. at: UTC, ISO 8601.
     """
 
     kind: EventKind

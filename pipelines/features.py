@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from rdv.errors import ConfigError, InputError
-from rdv.inputs import InputField, InputSpec, Matrix, Rows, RowSchema, compile_encoder, number_text
+from rdv.inputs import InputField, InputSpec, Rows, RowSchema, compile_encoder, number_text
 from rdv.manifest import ModelInfo
 from rdv.pipelines.splits import PARTS, TRAIN, Parts
 from rdv.pipelines.tables import CODES, COLUMNS, NUMBERS, Table, load_table, save_table
+
+if TYPE_CHECKING:
+    from rdv.inputs import Matrix
 
 MATRIX, ANSWERS, PARTS_FILE, ABOUT = "matrix.npy", "answers.npy", "parts.npy", "features.json"
 MOST_CATEGORIES = 5000

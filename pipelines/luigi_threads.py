@@ -5,6 +5,9 @@ for it, `Worker._create_task_process`, is private to Luigi: a test holds it. Not
 happens to lie around: every setting that changes what a run means is given.
 """
 
+# mypy: allow-untyped-calls
+# (most of Luigi's own functions have no types)
+
 from __future__ import annotations
 
 import queue
@@ -16,6 +19,7 @@ import luigi
 from luigi.configuration import get_config
 from luigi.execution_summary import LuigiStatusCode
 from luigi.scheduler import Scheduler
+from luigi.task_register import Register
 from luigi.worker import TaskProcess, TaskStatusReporter, Worker
 
 from rdv.errors import Exit
@@ -48,7 +52,7 @@ def build(tasks: Sequence[luigi.Task], waiting: int) -> Exit:
     the root's manifest.
     """
     _configure()
-    result = luigi.build(
+    result: Any = luigi.build(
         list(tasks),
         worker_scheduler_factory=ThreadFactory(),
         detailed_summary=True,
@@ -68,6 +72,11 @@ def exit_of(status: LuigiStatusCode, succeeded: bool) -> Exit:
     if name is None:
         return Exit.OK if succeeded else Exit.FAILED
     return RETCODES[name]
+
+
+def forget_tasks() -> None:
+    """Empty Luigi's memory of task objects, which it would keep for the life of the process."""
+    Register.clear_instance_cache()
 
 
 class ThreadFactory:
@@ -103,15 +112,15 @@ class ThreadFactory:
         )
 
 
-class ThreadWorker(Worker):  # type: ignore[misc]  # Luigi has no types
+class ThreadWorker(Worker):
     """A Luigi worker whose running tasks are threads of this process."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._task_result_queue.close()
-        self._task_result_queue = _Results()
+        self._task_result_queue: Any = _Results()
 
-    def _create_task_process(self, task: luigi.Task) -> ThreadTask:
+    def _create_task_process(self, task: luigi.Task) -> Any:
         return ThreadTask(
             task,
             self._id,
@@ -124,7 +133,7 @@ class ThreadWorker(Worker):  # type: ignore[misc]  # Luigi has no types
         )
 
 
-class ThreadTask(TaskProcess):  # type: ignore[misc]  # Luigi has no types
+class ThreadTask(TaskProcess):
     """A task process that is a thread: its task's `run` only waits for a step elsewhere.
 
     terminate() calls the task's `stop()`, which makes `run` return soon.

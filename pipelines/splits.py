@@ -1,12 +1,14 @@
 """Splits: which rows train, which choose and which judge; the same rows whenever the same data is split.
 
-No row's part depends on another row's place in the file. Equal rows, rows of one group and rows of one moment
-always share a part.
+No row's part depends on its place in the file, and rows that are added move none of the earlier ones in a split at
+random or by group. Rows of one group and rows of one moment always share a part; equal rows of a split at random are
+told apart by counting them, so that it is as good as drawing lots.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from datetime import UTC, datetime
 
 import numpy as np
@@ -52,7 +54,13 @@ def _row_shares(seed: int, table: Table) -> NDArray[np.float64]:
     """One share a row, from the values of all its columns, taken in the order of their names."""
     words = np.stack([_words(table.columns[name]) for name in sorted(table.columns)], axis=1)
     data, width = np.ascontiguousarray(words).tobytes(), words.shape[1] * 8
-    return np.array([share_of(seed, data[at : at + width]) for at in range(0, len(data), width)])
+    seen: Counter[bytes] = Counter()
+    shares = []
+    for at in range(0, len(data), width):
+        row = data[at : at + width]
+        seen[row] += 1
+        shares.append(share_of(seed, row if seen[row] == 1 else row + b"%d" % seen[row]))
+    return np.array(shares)
 
 
 def _words(column: Column) -> NDArray[np.uint64]:
@@ -60,7 +68,7 @@ def _words(column: Column) -> NDArray[np.uint64]:
     if column.type == "string":
         made = [hashlib.blake2b(text.encode(), digest_size=8).digest() for text in column.values]
         codes = np.frombuffer(b"".join([*made, bytes(8)]), dtype=np.uint64)
-        return codes[column.data]
+        return np.asarray(codes[column.data], dtype=np.uint64)
     data = column.data + 0.0
     data[np.isnan(data)] = np.nan
     return data.view(np.uint64)
@@ -99,7 +107,7 @@ def _moments(field: str, column: Column) -> NDArray[np.float64]:
         except ValueError:
             raise InputError(f"{text[:40]!r} in {field!r} is not a time", "use ISO 8601 or numbers") from None
         moments.append((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    return np.array(moments, dtype=np.float64)[column.data]
+    return np.asarray(np.array(moments, dtype=np.float64)[column.data], dtype=np.float64)
 
 
 def _refuse_missing(field: str, column: Column) -> None:

@@ -41,12 +41,16 @@ def test_new_rows_do_not_move_old_ones() -> None:
         assert np.array_equal(split_rows(split, table(2000))[:300], split_rows(split, table(2000).take(np.arange(300))))
 
 
-def test_equal_rows_share_a_part() -> None:
-    """Duplicates never stand on both sides of a split."""
-    data = table(300)
-    twice = data.take(np.concatenate([np.arange(300), np.arange(300)]))
-    parts = split_rows(Split(), twice)
-    assert np.array_equal(parts[:300], parts[300:])
+@given(st.permutations(range(120)))
+def test_equal_rows_are_split_as_by_lot(order: list[int]) -> None:
+    """Of many equal rows each part gets its share, the same however the rows are ordered."""
+    data = table_from_columns({"x": [1, 2, 3] * 40, "t": ["a"] * 120})
+    parts, turned = split_rows(Split(), data), split_rows(Split(), data.take(np.array(order)))
+    for value in (1.0, 2.0, 3.0):
+        one = parts[data.columns["x"].data == value]
+        other = turned[data.columns["x"].data[order] == value]
+        assert sorted(one.tolist()) == sorted(other.tolist())
+        assert 0.3 < (one == 0).mean() < 0.9
 
 
 def test_groups_stay_together() -> None:

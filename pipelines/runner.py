@@ -1,0 +1,308 @@
+"""Runs: from a request to train a model to its end, with a record, an exit code, and the root verified."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from rdv.backends import select
+from rdv.backends.ports import Cluster, Registry
+from rdv.clock import SystemClock
+from rdv.config import Project
+from rdv.errors import Exit, RdvError, StepFailed, UsageError
+from rdv.pipelines.base import Context, NotYet, Store
+from rdv.pipelines.events import Event, OnEvent
+from rdv.pipelines.execution import Execution, Sought
+from rdv.pipelines.luigi_threads import build, forget_tasks
+from rdv.pipelines.metrics import metric
+from rdv.pipelines.names import parameters_text
+from rdv.pipelines.naming import Catalog, Naming
+from rdv.pipelines.periods import Period, parse_date, period_of
+from rdv.pipelines.publish import PublishTask, champion_artifact, champion_version
+from rdv.pipelines.runs import LOG, RunFolder, RunRecord, RunState, new_run
+from rdv.pipelines.scratch import sweep_scratch
+from rdv.pipelines.step import now_text
+from rdv.pipelines.sweep import Sweep, coerce, parse_axes
+from rdv.pipelines.train import TrainTask, train_class
+
+WAVE = 256
+"""Points that Luigi is given at once: its scheduler's cost a task grows with the tasks that it holds."""
+
+
+class TrainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What `rdv train` was asked for. settings: the texts of its -P flags. date: empty = now. granularity,
+
+    max_parallel: empty or 0 = rdv.toml's. release: `module:function` that moves a pointer, called as
+    function(registry, model, version, by, clock) when the model says publish = "deploy"; empty: nobody moves it.
+    """
+
+    model: str
+    settings: tuple[str, ...] = ()
+    trials: int = 0
+    seed: int = 0
+    date: str = ""
+    granularity: str = ""
+    force: bool = False
+    max_parallel: int = 0
+    release: str = ""
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended. exit: the command's exit code. record: what `rdv runs show` tells."""
+
+    exit: Exit
+    record: RunRecord
+
+
+class Prepared:
+    """A request that has been understood: nothing was read from a store yet."""
+
+    def __init__(self, project: Project, request: TrainRequest) -> None:
+        self.project, self.request = project, request
+        self.context = Context(project, request.model)
+        self.train: type[TrainTask] = train_class(self.context)
+        model = self.context.model
+        self.metric = metric(self.context.goal.answer, model.metric, model.direction)
+        defaults = {**self.train.defaults}
+        axes = parse_axes(request.settings)
+        self.train.check_point({**model.params, **dict.fromkeys(axes)})
+        defaults |= {name: coerce(name, value, self.train.defaults) for name, value in model.params.items()}
+        self.sweep = Sweep(axes, defaults, request.trials, request.seed)
+        self.period = _period(request.date, request.granularity or project.config.train.granularity)
+
+    def points(self) -> list[str]:
+        """All points as canonical text."""
+        return [parameters_text(point) for point in self.sweep.points()]
+
+
+def count_points(project: Project, request: TrainRequest) -> int:
+    """How many points a request has, before anything is made; raises UsageError for a request that makes no sense."""
+    return Prepared(project, request).sweep.count()
+
+
+def train(
+    project: Project,
+    request: TrainRequest,
+    on_event: OnEvent = lambda event: None,
+    run: str = "",
+    detached: bool = False,
+) -> RunResult:
+    """Train what a request asks for, validate, publish the best, and return how it ended.
+
+    Raises UsageError and its kin for a request that makes no sense; whatever happens after that is in the result.
+    SIGTERM and Ctrl-C end the run's steps and then the run, when called in the main thread.
+    """
+    prepared = Prepared(project, request)
+    folder = RunFolder(project.state, run or new_run())
+    try:
+        return _Run(prepared, folder, on_event, detached).carry_out()
+    finally:
+        folder.close()
+        forget_tasks()
+
+
+class _Run:
+    """One run from its record's first state to its last."""
+
+    def __init__(self, prepared: Prepared, folder: RunFolder, on_event: OnEvent, detached: bool) -> None:
+        self._prepared, self._folder, self._on_event = prepared, folder, on_event
+        request = prepared.request
+        asked = {"settings": " ".join(request.settings), "date": prepared.period.text()}
+        if request.trials:
+            asked |= {"trials": str(request.trials), "seed": str(request.seed)}
+        if request.force:
+            asked["force"] = "true"
+        self._record = RunRecord(
+            run=folder.path.name, model=request.model, env=prepared.project.env, pid=os.getpid(), detached=detached,
+            arguments=asked, started=now_text(),
+        )  # fmt: skip
+        folder.write(self._record)
+
+    def carry_out(self) -> RunResult:
+        project, request = self._prepared.project, self._prepared.request
+        code, error = Exit.OK, ""
+        execution: Execution | None = None
+        cluster: Cluster | None = None
+        try:
+            with _interruptible(), _luigi_log(self._folder):
+                sweep_scratch(project.state)
+                parallel = request.max_parallel or project.config.train.max_parallel
+                cluster = select.cluster(project, parallel)
+                execution = self._execution(select.artifacts(project), select.registry(project), cluster)
+                code = self._work(execution, parallel)
+                if code is Exit.OK:
+                    self._verify(execution)
+                    self._release(execution)
+        except KeyboardInterrupt:
+            code, error = Exit.INTERRUPTED, "it was interrupted; run again: what is done stays done"
+        except RdvError as failure:
+            code, error = failure.exit_code, str(failure)
+        finally:
+            self._let_go(execution, cluster)
+        return self._end(execution, code, error)
+
+    def _execution(self, store: Store, registry: Registry, cluster: Cluster) -> Execution:
+        prepared = self._prepared
+        champion = champion_artifact(registry, prepared.request.model)
+        if champion and store.manifest(champion) is None:
+            self._tell(Event(kind="planned", text=f"the champion's artifact {champion} is gone", at=now_text()))
+            champion = ""
+        naming = Naming(Catalog(store), prepared.project.folder, prepared.request.force)
+        execution = Execution(
+            self._record.run, prepared.project, prepared.request.model, store, registry, cluster, naming, self._tell,
+            champion,
+        )  # fmt: skip
+        prepared.context.maker = execution
+        template = prepared.train(
+            context=prepared.context, model=prepared.request.model, period=prepared.period.text(), point=""
+        )
+        execution.sought = Sought(naming, template, prepared.points(), prepared.metric)
+        return execution
+
+    def _work(self, execution: Execution, parallel: int) -> Exit:
+        """Have Luigi build what is missing, many points in waves, the root last."""
+        prepared, sought = self._prepared, execution.sought
+        assert sought is not None
+        root = PublishTask(
+            context=prepared.context, model=prepared.request.model, period=prepared.period.text(), point=""
+        )
+        pending = sought.pending()
+        execution.total, execution.done = len(sought.points), len(sought.points) - len(pending)
+        execution.tell("planned", text=f"{len(sought.points)} points, {len(pending)} to train")
+        self._record = replace(self._record, points=len(sought.points))
+        self._folder.write(self._record)
+        if not pending and execution.published(root):
+            return Exit.OK
+        size = max(WAVE, 16 * parallel)
+        for begin in range(0, max(0, len(pending) - size), size):
+            wave = [root.sibling(prepared.train, point) for point in pending[begin : begin + size]]
+            code = self._build(execution, wave, parallel)
+            if code is not Exit.OK:
+                return code
+        return self._build(execution, [root], parallel)
+
+    def _build(self, execution: Execution, tasks: list[Any], parallel: int) -> Exit:
+        code = build(tasks, waiting=parallel + min(parallel, 4))
+        if execution.errors:
+            raise execution.errors[0][1]
+        if code is not Exit.OK:
+            raise StepFailed("Luigi could not run every task", f"see `rdv logs {self._record.run}`")
+        return code
+
+    def _verify(self, execution: Execution) -> None:
+        """The root's manifest and bytes, whatever Luigi thinks of it."""
+        version = execution.version
+        if version is None:
+            raise StepFailed("the run ended without a published version", f"see `rdv logs {self._record.run}`")
+        execution.verify(version.artifact)
+
+    def _release(self, execution: Execution) -> None:
+        model, request = self._prepared.context.model, self._prepared.request
+        if model.publish != "deploy" or not request.release or execution.version is None:
+            return
+        registry = select.registry(self._prepared.project)
+        if champion_version(registry, request.model) != execution.version.version:
+            release = _callable(request.release)
+            release(registry, request.model, execution.version.version, f"run {self._record.run}", SystemClock())
+        self._record = replace(self._record, released=True)
+
+    def _let_go(self, execution: Execution | None, cluster: Cluster | None) -> None:
+        """Stop what still runs and remember what steps needed; nothing here may hide how the run ended."""
+        with suppress(RdvError, OSError):
+            if execution is not None:
+                execution.stop()
+                execution.peaks.save()
+        with suppress(RdvError, OSError):
+            if cluster is not None:
+                cluster.close()
+        self._prepared.context.maker = None
+
+    def _end(self, execution: Execution | None, code: Exit, error: str) -> RunResult:
+        states: dict[Exit, RunState] = {
+            Exit.OK: "done", Exit.REFUSED: "refused", Exit.INTERRUPTED: "interrupted"
+        }  # fmt: skip
+        self._record = replace(
+            self._record, state=states.get(code, "failed"), exit_code=int(code), ended=now_text(), error=error
+        )
+        if execution is not None:
+            self._record = _told(self._record, execution)
+        self._folder.write(self._record)
+        self._tell(Event(kind="ended", text=error or self._record.state, at=now_text()))
+        return RunResult(exit=code, record=self._record)
+
+    def _tell(self, event: Event) -> None:
+        self._folder.tell(event)
+        self._on_event(event)
+
+
+def _told(record: RunRecord, execution: Execution) -> RunRecord:
+    """The record with what the execution found out."""
+    record = replace(record, trained=execution.trained)
+    sought = execution.sought
+    if sought is not None:
+        with suppress(NotYet, RdvError):
+            record = replace(record, best=sought.shown(sought.chosen()), artifact=sought.name(sought.chosen()))
+    if execution.judged is not None:
+        record = replace(record, reasons=execution.judged.reasons)
+    if execution.version is not None:
+        record = replace(record, version=execution.version.version, metrics=execution.version.metrics)
+    return record
+
+
+def _period(date: str, granularity: str) -> Period:
+    return period_of(parse_date(date) if date else datetime.now(UTC), granularity)
+
+
+def _callable(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise UsageError(f"{path!r} is no function", "name it as module:function") from None
+    called: Callable[..., Any] = found
+    return called
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does, while this lasts and where signals can be had."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _luigi_log(folder: RunFolder) -> Iterator[None]:
+    """Send what Luigi has to say into the run's log instead of onto the terminal."""
+    handler = logging.FileHandler(folder.path / LOG, encoding="utf-8")
+    handler.setLevel(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in ("luigi", "luigi-interface")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+            logger.propagate = True
+        handler.close()

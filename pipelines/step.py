@@ -1,0 +1,224 @@
+"""A step's process: from the payload that was dispatched to the manifest that makes the artifact exist."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from rdv.backends import select
+from rdv.config import Config, Environment, Project
+from rdv.errors import CorruptArtifact, LostRace, StepFailed, UsageError
+from rdv.ids import digest_bytes, digest_file, short_id
+from rdv.manifest import Cost, FileEntry, Manifest
+from rdv.pipelines.base import Artifact, Context, Inputs, StepResult, Store, Task
+from rdv.pipelines.names import canonical_parameters
+from rdv.pipelines.naming import task_code
+from rdv.pipelines.scratch import scratch_folder
+
+CONFIG_FILE = "config.json"
+_LIBRARIES = ("rdv", "numpy", "lightgbm", "catboost", "pyarrow")
+
+
+class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a step is told. name: of the artifact to make. upstream: role to artifact name. environment, env: where the
+
+    store is. config: the artifact that holds the configuration of the run. folder: the project's.
+    """
+
+    name: str
+    task: str
+    model: str
+    period: str
+    point: str
+    upstream: dict[str, str]
+    external: dict[str, str]
+    parameters: dict[str, str]
+    code: str
+    config: str
+    folder: str
+    env: str
+    environment: Environment
+    run: str
+
+
+def run(payload: dict[str, Any]) -> None:
+    """The entry of every step: make the artifact that the payload names, unless it is there."""
+    told = msgspec.convert(payload, Payload)
+    began = monotonic()
+    project = Project(Path(told.folder), Config(environments={told.env: told.environment}), told.env)
+    with scratch_folder(project.state) as scratch:
+        store: Store = select.artifacts(project)
+        if store.manifest(told.name) is not None:
+            return
+        task = _task(told, _project(told, store, scratch))
+        output = scratch / "output"
+        output.mkdir()
+        inputs, digests = _inputs(told, store, scratch)
+        result = task.execute(inputs, output)
+        manifest = _manifest(told, task, result, digests, output, began)
+        try:
+            store.publish(manifest, output)
+        except LostRace:
+            print(f"{told.name} has been made by somebody else meanwhile")
+
+
+def find_task(path: str, folder: Path) -> type[Task]:
+    """The task class at `module:Class`; modules of the project's folder are importable. UsageError when it is none."""
+    module, colon, name = path.partition(":")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        found: Any = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise UsageError(f"task {path!r}: there is no module {module!r}", f"put it into {folder}") from None
+    for part in name.split(".") if colon else [""]:
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UsageError(
+            f"task {path!r} is no task", "name it as module:Class, a subclass of rdv.pipelines.task.TrainTask"
+        )
+    return found
+
+
+def file_entries(folder: Path) -> tuple[FileEntry, ...]:
+    """The entries of all files below a folder, sorted by path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple(
+        FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, digest_file(path)) for path in paths
+    )
+
+
+def now_text() -> str:
+    """This moment in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def publish_config(store: Store, project: Project, model: str, scratch: Path) -> str:
+    """Put what a model's steps need of the configuration into the store; the artifact's name, by its content."""
+    config, chosen = project.config, project.config.models[model]
+    data = msgspec.json.encode(
+        Config(
+            project=config.project,
+            goals={chosen.goal: config.goals[chosen.goal]},
+            models={model: chosen},
+            environments={project.env: config.environments.get(project.env, Environment())},
+            train=config.train,
+        ),
+        order="sorted",
+    )
+    name = f"config/{digest_bytes(data)[:40]}"
+    if store.manifest(name) is None:
+        (scratch / CONFIG_FILE).write_bytes(data)
+        entry = FileEntry(CONFIG_FILE, len(data), digest_bytes(data))
+        made = Manifest(name=name, kind="config", attempt=short_id(), files=(entry,), task="", created=now_text())
+        with suppress(LostRace):
+            store.publish(made, scratch)
+    return name
+
+
+def _project(told: Payload, store: Store, scratch: Path) -> Project:
+    """The project as it was configured when the run began."""
+    manifest = _there(store, told.config)
+    data = store.fetch(manifest, CONFIG_FILE, scratch / CONFIG_FILE).read_bytes()
+    return Project(Path(told.folder), msgspec.json.decode(data, type=Config), told.env)
+
+
+def _task(told: Payload, project: Project) -> Task:
+    """The task, checked to be what the run has named: nothing that it is made from may have changed since."""
+    kind = find_task(told.task, project.folder)
+    context = Context(project, told.model)
+    task: Task = kind(context=context, model=told.model, period=told.period, point=told.point)
+    changed = [
+        what
+        for what, now, then in (
+            ("the project's code", task_code(kind, task.code_modules(), project.folder), told.code),
+            ("what the step reads", task.external(), told.external),
+            ("rdv.toml or a schema", canonical_parameters({**task.parameters(), "period": task.span}), told.parameters),
+        )
+        if now != then
+    ]
+    if changed:
+        raise StepFailed(f"{changed[0]} changed while the run was under way", "run it again")
+    return task
+
+
+def _inputs(told: Payload, store: Store, scratch: Path) -> tuple[Inputs, dict[str, str]]:
+    inputs, digests = {}, {}
+    for role, name in told.upstream.items():
+        manifest = _there(store, name)
+        inputs[role] = Artifact(manifest, _Fetch(store, manifest, scratch / "inputs" / role))
+        digests[role] = manifest.digest()
+    return inputs, digests | told.external
+
+
+def _there(store: Store, name: str) -> Manifest:
+    manifest = store.manifest(name)
+    if manifest is None:
+        raise CorruptArtifact(f"artifact {name} is gone", "run again: it will be made again")
+    return manifest
+
+
+class _Fetch:
+    """Fetches files of one artifact, each once."""
+
+    def __init__(self, store: Store, manifest: Manifest, folder: Path) -> None:
+        self._store, self._manifest, self._folder = store, manifest, folder
+        self._files: dict[str, Path] = {}
+
+    def __call__(self, path: str) -> Path:
+        if path not in self._files:
+            into = self._folder / path
+            into.parent.mkdir(parents=True, exist_ok=True)
+            self._files[path] = self._store.fetch(self._manifest, path, into)
+        return self._files[path]
+
+
+def _manifest(
+    told: Payload, task: Task, result: StepResult, upstream: Mapping[str, str], output: Path, began: float
+) -> Manifest:
+    files = file_entries(output)
+    if not files:
+        raise StepFailed(f"{told.task} wrote no file", "write what it makes into output_folder")
+    peak_kb = max(getrusage(RUSAGE_SELF).ru_maxrss, getrusage(RUSAGE_CHILDREN).ru_maxrss)
+    return Manifest(
+        name=told.name,
+        kind=task.family,
+        attempt=short_id(),
+        files=files,
+        task=told.task,
+        parameters=told.parameters,
+        upstream=dict(upstream),
+        code=told.code,
+        seed=task.context.model.seed,
+        created=now_text(),
+        run=told.run,
+        metrics=result.metrics,
+        libraries=_libraries(),
+        cost=Cost(wall_s=round(monotonic() - began, 3), peak_memory_bytes=peak_kb * 1024),
+        model=result.model,
+        extra=result.extra,
+    )
+
+
+def _libraries() -> dict[str, str]:
+    """The versions of what this process has imported and models depend on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in _LIBRARIES:
+        if name in sys.modules:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                found[name] = getattr(sys.modules[name], "__version__", "")
+    return found
