@@ -10,9 +10,10 @@ from pathlib import Path
 from rdv.clock import Clock
 from rdv.config import Config, Goal
 from rdv.enrich import columns_of, compile_enricher
+from rdv.errors import SchemaViolation
 from rdv.ids import message_ids
 from rdv.inputs import RowSchema
-from rdv.schema import GoalSchema, SchemaViolation, load_schema
+from rdv.schema import GoalSchema, load_schema
 from rdv.serving.answers import Answers, usable
 from rdv.serving.bus.port import Events, Hub, Scores
 from rdv.serving.events import DECOY, RECORDER, events_topic
