@@ -61,7 +61,7 @@ class BenchProject:
         from rdv.settings import load_project
 
         self.folder, self.port = folder, free_port()
-        (folder / "rdv.toml").write_text(SETTINGS.format(port=self.port))
+        (folder / "rdv.toml").write_text(SETTINGS.replace("{port}", str(self.port)))
         (folder / "visit.json").write_text(json.dumps(case.schema()))
         self.bodies, self.matrix = case.write_bodies(folder)
         self.project: Project = load_project(folder, environ={})

@@ -22,7 +22,7 @@ from case import PATH, model_text
 if TYPE_CHECKING:
     from project import BenchProject
 
-START_S, STOP_S = 60.0, 20.0
+START_S, STOP_S = 30.0, 20.0
 PEERS = Path(__file__).parent / "peers"
 RDV = str(Path(sys.executable).with_name("rdv"))
 
@@ -129,7 +129,10 @@ def rdv_serve(project: BenchProject) -> Iterator[Server]:
                 raise RuntimeError(f"`rdv serve` ended: {log_file.read_text()[-2000:]}")
             return get(project.port, "/readyz") == 200
 
-        wait_until(ready, "the gateway is ready")
+        try:
+            wait_until(ready, "the gateway is ready")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {log_file.read_text()[-2000:]}") from None
         yield Server("rdv", project.port, PATH, project.bodies, process.pid)
 
 
