@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,24 @@ def connected_unix_socket(path: Path) -> socket.socket:
     return sock
 
 
+def remove_stale_sockets(folder: Path) -> list[Path]:
+    """Remove the sockets in a folder that nobody listens on any more, and return them.
+
+    Sockets younger than a second stay: their owner may be about to listen.
+    """
+    removed = []
+    for path in sorted(folder.glob("*.sock")) if folder.is_dir() else ():
+        try:
+            if path.is_socket() and time.time() - path.stat().st_ctime > 1.0:
+                with _short_name(path) as name:
+                    if not _listened_on(name):
+                        path.unlink()
+                        removed.append(path)
+        except FileNotFoundError:
+            continue  # somebody else removed it
+    return removed
+
+
 @contextlib.contextmanager
 def _short_name(path: Path) -> Iterator[str]:
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
@@ -62,14 +81,17 @@ def _remove_stale(path: Path, name: str) -> None:
         return
     if not path.is_socket():
         raise UsageError(f"{path} exists and is not a socket", "move it away")
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        probe.connect(name)
-    except ConnectionRefusedError:
-        path.unlink(missing_ok=True)
-        return
-    except BlockingIOError:
-        pass  # its backlog is full: somebody listens
-    finally:
-        probe.close()
-    raise UsageError(f"another process listens on {path}", "stop it first, see `rdv status`")
+    if _listened_on(name):
+        raise UsageError(f"another process listens on {path}", "stop it first, see `rdv status`")
+    path.unlink(missing_ok=True)
+
+
+def _listened_on(name: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:
+            return True  # its backlog is full
+    return True

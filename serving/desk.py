@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rdv.clock import Clock
 from rdv.config import Config, Goal
-from rdv.enrich import columns_of, compile_enricher
+from rdv.enrich import compile_enricher
 from rdv.errors import SchemaViolation
 from rdv.ids import message_ids
 from rdv.inputs import RowSchema
@@ -74,9 +74,8 @@ class Desk:
         goal, lanes = self.plan.config, []
         for topic, modelling in goal.modelling_goals(self.plan.goal).items():
             rows = self.schema.row_schema(modelling.enrich)
-            enricher = compile_enricher(modelling.enrich, folder, _own(rows, columns_of(modelling.enrich)))
-            pack = self.schema.row_packer(rows)
-            lanes.append(Lane(topic, gateway, hub, rows, pack, enricher, goal.budget_ms))
+            enricher = compile_enricher(modelling.enrich, folder, self.schema.row_schema())
+            lanes.append(Lane(topic, gateway, hub, rows, self.schema, enricher, goal.budget_ms))
             archives = [DECOY] if modelling.decoy else []
             hub.expect(topic, rows, [*(name for name, at in self.plan.models.items() if at == topic), *archives])
         hub.expect(events_topic(self.plan.goal), RowSchema(), [RECORDER])
@@ -139,10 +138,3 @@ class Desk:
         self._flush()
         self.room.close()
         self.flush_events()
-
-
-def _own(rows: RowSchema, added: RowSchema) -> RowSchema:
-    """The request's own columns of an enriched row."""
-    return RowSchema(
-        rows.numbers[: len(rows.numbers) - len(added.numbers)], rows.strings[: len(rows.strings) - len(added.strings)]
-    )

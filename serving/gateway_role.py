@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import resource
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -16,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import uvloop
-
 from rdv.backends.select import registry
 from rdv.config import Project, Serve
-from rdv.errors import ConfigError, Exit, RdvError
+from rdv.errors import ConfigError
 from rdv.ids import short_id
 from rdv.serving.admin import Admin
 from rdv.serving.bus.frames import FramesHub
@@ -28,12 +24,9 @@ from rdv.serving.bus.port import OnLost, OnScores
 from rdv.serving.gateway import Gateway
 from rdv.serving.http import Bounds, HttpServer, listening_socket
 from rdv.serving.policies import PolicyBoard
-from rdv.settings import load_project
-from rdv.sockets import bound_unix_socket
+from rdv.sockets import bound_unix_socket, remove_stale_sockets
 from rdv.supervise import TaskOwner
-from rdv.telemetry import json_logs
 
-HANG_UP_S = 1.0
 SPARE_FILES = 512
 ADMIN_BODY_BYTES = 1 << 20
 GC_THRESHOLDS = (50_000, 20, 100)
@@ -93,6 +86,8 @@ class _Process:
 async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Process:
     """Everything bound and listening, nothing served yet."""
     serve, places = project.config.serve, Places.of(project, name)
+    for folder in (places.bus.parent, project.run_folder):
+        remove_stale_sockets(folder)
     hubs: list[FramesHub] = []
 
     def make_hub(on_scores: OnScores, on_lost: OnLost) -> FramesHub:
@@ -190,26 +185,3 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m rdv.serving.gateway_role FOLDER [GATEWAY]`: one gateway until a signal; its facts go to stdout."""
-    folder, *rest = sys.argv[1:] if arguments is None else arguments
-
-    async def run() -> None:
-        def ready(facts: dict[str, Any]) -> None:
-            print(json.dumps(facts), flush=True)
-
-        await run_gateway(load_project(Path(folder)), asyncio.Event(), ready, rest[0] if rest else "", signals=True)
-
-    with json_logs("gateway"):
-        try:
-            uvloop.run(run())
-        except RdvError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-    return Exit.OK
-
-
-if __name__ == "__main__":
-    sys.exit(main())

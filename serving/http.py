@@ -27,6 +27,7 @@ from rdv.serving.http_types import App, Refusal, Reply
 
 _log = logging.getLogger("rdv.http")
 _LOOKS = 8
+HANG_UP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,11 +206,20 @@ class _Granian(GranianServer):
             with contextlib.suppress(TimeoutError):
                 await self.serve()
         finally:
-            for worker in self.wrks:  # only when this task was cancelled: the server leaves its own tasks behind
-                worker.terminate()
-                worker.kill()
-            self.wrks.clear()
-            self._shd = None
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        """End what is left when this task was cancelled: the server would leave its own tasks behind."""
+        workers: list[Any] = self.wrks[:]
+        self.wrks.clear()
+        self._shd = None
+        for worker in workers:
+            worker.terminate()
+        tasks = [worker._task for worker in workers]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=HANG_UP_S)
+            for task in late:
+                task.cancel()
 
     def end(self, limit_s: float) -> None:
         self.workers_kill_timeout: Any = limit_s

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable
 from typing import Any
-
-import msgspec
 
 from rdv.enrich import Enricher
 from rdv.errors import ConfigError
 from rdv.inputs import RowSchema
+from rdv.schema import GoalSchema
 from rdv.serving.bus.port import Hub, Requests
 from rdv.serving.mailbox import Mailbox
 
 ENRICH_SHARE = 0.2
 """The part of a goal's budget that its lookups may use."""
 
-Packer = Callable[[Any], tuple[bytes, tuple[str | None, ...]]]
-
 if sys.byteorder != "little":
     raise ConfigError("the bus's frames are little-endian, this machine is not", "use the gRPC bus")
 
 
 class Lane:
-    """The waiting batch of one topic, filled column by column.
-
-    pack: a decoded request's own numbers as little-endian doubles, and its own strings (see `rdv.schema`).
-    """
+    """The waiting batch of one topic, filled column by column."""
 
     __slots__ = (
         "_accepted_at",
@@ -40,6 +33,7 @@ class Lane:
         "_marks",
         "_numbers",
         "_pack",
+        "_record",
         "_reply_to",
         "_slice_s",
         "_strings",
@@ -48,11 +42,19 @@ class Lane:
     )
 
     def __init__(
-        self, topic: str, reply_to: str, hub: Hub, schema: RowSchema, pack: Packer, enricher: Enricher, budget_ms: float
+        self,
+        topic: str,
+        reply_to: str,
+        hub: Hub,
+        schema: RowSchema,
+        goal: GoalSchema,
+        enricher: Enricher,
+        budget_ms: float,
     ) -> None:
-        """schema: of the enriched row."""
+        """schema: of the enriched row. goal: of the request."""
         self.topic, self.schema = topic, schema
-        self._reply_to, self._hub, self._pack = reply_to, hub, pack
+        self._reply_to, self._hub = reply_to, hub
+        self._pack, self._record = goal.row_packer(schema), goal.record
         self._enricher = enricher if len(enricher) else None
         self._slice_s = budget_ms * 1e-3 * ENRICH_SHARE
         self._columns = len(schema.strings)
@@ -70,7 +72,7 @@ class Lane:
         """Put a request into the batch, enriched."""
         numbers, strings = self._pack(request)
         if self._enricher is not None:
-            found = self._enricher.add(msgspec.to_builtins(request), self._slice_s)
+            found = self._enricher.add(self._record(request), self._slice_s)
             numbers += array("d", found.numbers).tobytes()
             strings += found.strings
             self._marks.append(found.marks)

@@ -1,12 +1,13 @@
 """Unix sockets at any depth, for this user only."""
 
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
 from rdv.errors import Unreachable, UsageError
-from rdv.sockets import bound_unix_socket, connected_unix_socket
+from rdv.sockets import bound_unix_socket, connected_unix_socket, remove_stale_sockets
 
 
 def test_deep_paths_work(tmp_path: Path) -> None:
@@ -54,3 +55,18 @@ def test_missing_folder_is_unreachable(tmp_path: Path) -> None:
     """Connecting into a folder that does not exist is an unreachable listener, not a crash."""
     with pytest.raises(Unreachable):
         connected_unix_socket(tmp_path / "absent" / "bus.sock")
+
+
+def test_stale_sockets_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeping a folder removes sockets without a listener, but neither living nor brand-new ones nor other files."""
+    stale, young, living = tmp_path / "stale.sock", tmp_path / "young.sock", tmp_path / "living.sock"
+    bound_unix_socket(stale).close()
+    (tmp_path / "other.sock").write_text("precious")
+    now = time.time()
+    with bound_unix_socket(living):
+        bound_unix_socket(young).close()
+        assert remove_stale_sockets(tmp_path) == []
+        monkeypatch.setattr(time, "time", lambda: now + 5.0)
+        assert remove_stale_sockets(tmp_path) == [stale, young]
+        assert living.exists()
+        assert remove_stale_sockets(tmp_path / "absent") == []
