@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rdv.config import Project
     from rdv.serving.role_records import RoleRecord
 
-HEAL_S = 20.0
+HEAL_S = 60.0
 LOOK_S = 0.02
 BEST = "tier 1"
 

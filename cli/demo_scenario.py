@@ -67,7 +67,7 @@ class Scenario:
                 await self._pass(traffic)
                 await self._strike(traffic, number, text)
         finally:
-            traffic.over = True
+            traffic.over.set()
 
     async def _swap(self, traffic: Traffic) -> None:
         self._say(f"  a better version, while {traffic.rate:g} requests a second are answered:")

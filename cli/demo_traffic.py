@@ -36,9 +36,12 @@ class Exchange:
 
 
 def gap_s(sent: int, total: int, rate: float, over: bool) -> float:
-    """Seconds until the next request: the last tenth goes slowly while the scenario is not over, to outlast it."""
-    slow = not over and sent >= total * (1 - LAST_SHARE)
-    return 1 / (rate * (LAST_PACE if slow else 1))
+    """Seconds until the next request, 0 <= sent < total.
+
+    While the scenario is not over the last tenth goes at a tenth of the rate and ever more slowly, to outlast it.
+    """
+    left, last = total - sent, total * LAST_SHARE
+    return 1 / rate if over or left > last else last / (rate * LAST_PACE * left)
 
 
 class Traffic:
@@ -47,7 +50,7 @@ class Traffic:
     def __init__(self, host: str, port: int, path: str, bodies: Sequence[bytes], rate: float) -> None:
         self.exchanges: list[Exchange] = []
         self.sent = 0
-        self.over = False  # set by whoever runs the scenario, once nothing more will happen
+        self.over = asyncio.Event()  # set by whoever runs the scenario, once nothing more will happen
         self.rate, self.total = rate, len(bodies)
         self._host, self._port, self._bodies = host, port, bodies
         self._head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n".encode()
@@ -60,8 +63,7 @@ class Traffic:
         """Send everything and return once all is answered or given up; opens connections as it needs them."""
         due = time.monotonic()
         for row in range(self.total):
-            due += gap_s(row, self.total, self.rate, self.over)
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            due = await self._next(due)
             self.sent += 1
             await self._send(Exchange(row, due))
         with contextlib.suppress(TimeoutError):  # what has no answer by then shows as lost in the verdict
@@ -69,6 +71,18 @@ class Traffic:
                 await self._all_done.wait()
         for connection in list(self._open):
             connection.close()
+
+    async def _next(self, before: float) -> float:
+        """Wait for the moment of the next request after one at `before`; that moment."""
+        over = self.over.is_set()
+        due = before + gap_s(self.sent, self.total, self.rate, over)
+        if over or due - before <= 1 / self.rate:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            return due
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                await self.over.wait()
+        return min(due, time.monotonic())
 
     async def _send(self, exchange: Exchange) -> None:
         self._waiting.append(exchange)

@@ -142,7 +142,9 @@ def release_times(project: Project) -> Finding:
     """Whether the wall clock is not behind what has been released already."""
     from rdv.cli.recorded import release_sheet
 
-    moments = [datetime.fromisoformat(one["at"]) for one in release_sheet(project, sorted(project.config.models))]
+    moments = [
+        datetime.fromisoformat(one["at"]) for one in release_sheet(project, sorted(project.config.models)) if one["at"]
+    ]
     ahead_s = max(((moment - datetime.now(UTC)).total_seconds() for moment in moments), default=0.0)
     found = f"{len(moments)} releases" + (f", the newest {ahead_s:.0f} s from now" if ahead_s > 0 else "")
     return judge("release times", ahead_s <= AHEAD_S, found, "set this machine's clock")

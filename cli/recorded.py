@@ -110,6 +110,7 @@ def release_marks(project: Project, goal: str) -> list[Mark]:
         Mark(datetime.fromisoformat(one.at).timestamp(), f"{one.kind} of {model} to {one.version}")
         for model in models
         for one in history(registry, model)
+        if one.at
     ]
 
 
