@@ -55,6 +55,15 @@ class InputError(UsageError):
     """Data handed to rdv does not fit the declared input specification."""
 
 
+class SchemaViolation(InputError):
+    """A request does not fit its goal's schema; `field` is the one at fault, empty when it is the whole document."""
+
+    def __init__(self, what: str, hint: str = "", field: str = "") -> None:
+        super().__init__(what, hint)
+        self.args = (what, hint, field)
+        self.field = field
+
+
 class NotFound(UsageError):
     """A model, version, artifact, run or goal of that name does not exist."""
 
