@@ -17,7 +17,7 @@ from rdv.backends.vault_lease import Due, Lease
 from rdv.clock import Clock, SystemClock
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
 
-_ANSWER_S = 10.0
+_ANSWER_S = 10
 _OPTIONS = {"address", "auth", "role", "jwt_file", "role_id_file", "secret_id_file", "token_file", "namespace"}
 _LOGIN_HINT = "check the role, its policies and the login of this place"
 _DOWN = (failures.VaultDown, failures.InternalServerError, failures.BadGateway, failures.RateLimitExceeded)

@@ -41,7 +41,12 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
                 "consul": Adapter("rdv.backends.registry_consul:ConsulRegistry", "cluster", remote=True),
             }
         ),
-        "cluster": MappingProxyType({"local": Adapter("rdv.backends.cluster_local:LocalCluster")}),
+        "cluster": MappingProxyType(
+            {
+                "local": Adapter("rdv.backends.cluster_local:LocalCluster"),
+                "nomad": Adapter("rdv.backends.cluster_nomad:NomadCluster", "cluster", remote=True),
+            }
+        ),
         "secrets": MappingProxyType(
             {
                 "env": Adapter("rdv.backends.secrets_env:EnvSecrets"),
@@ -68,9 +73,9 @@ def registry(project: Project) -> Registry:
 
 
 def cluster(project: Project, max_parallel: int) -> Cluster:
-    """The cluster of a project's environment; max_parallel: how many steps it runs at once."""
-    adapter, _ = _adapter(project, "cluster")
-    made: Cluster = _load(adapter)(project.state, max_parallel)
+    """The cluster of a project's environment; max_parallel: how many steps it runs at once, where that is for us."""
+    adapter, rest = _adapter(project, "cluster")
+    made: Cluster = _load(adapter)(project.state, rest if adapter.remote else max_parallel)
     return made
 
 

@@ -113,6 +113,14 @@ def vault_server(live_server: Callable[..., Any]) -> Any:
     return server
 
 
+@pytest.fixture(scope="session")
+def nomad_servers(live_server: Callable[..., Any]) -> Any:
+    """One Nomad cluster for the whole session: every test takes a namespace of its own."""
+    servers = live_server("nomad:NomadServers", "nomad")
+    servers.start()
+    return servers
+
+
 @pytest.fixture
 def s3_keys(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The S3 server's keys in the environment, and nothing of the caller's that boto3 would read."""

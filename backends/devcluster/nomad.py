@@ -107,7 +107,7 @@ def client_config(name: str, data: Path, ports: tuple[int, ...], server_rpc: int
     return common + _CLIENT.format(server_rpc=server_rpc, memory_mb=memory_mb, first_port=first, last_port=last)
 
 
-class NomadCluster:
+class NomadServers:
     """A Nomad server and its client with their data below a folder. Keeps ports, token and data over stop and start."""
 
     def __init__(

@@ -1,0 +1,157 @@
+"""Nomad's HTTP API as python-nomad calls it, in rdv's errors.
+
+python-nomad's own methods do where they can. Its `request` is used for: blocking queries (its methods take no index
+and drop the headers), dispatch (its idempotency token goes out under a name that Nomad has no field for), parsing with
+variables (it has none) and logs and files of an allocation (it returns errors of a node as text).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from nomad import Nomad
+from nomad.api import exceptions
+
+from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
+
+_ANSWER_S = 10.0
+DEFAULT_ADDRESS = "http://127.0.0.1:4646"
+_OPTIONS = {"address", "token_file", "region", "python"}
+_TOKEN_HINT = "set NOMAD_TOKEN, or name a file in the place: ?token_file=PATH"
+
+
+class NomadApi:
+    """The calls that the cluster adapter makes, on one namespace."""
+
+    def __init__(self, namespace: str, options: dict[str, str]) -> None:
+        self.namespace = namespace or "default"
+        self._token_file = options.get("token_file")
+        address = options.get("address")
+        if address and (urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname):
+            raise ConfigError(f"{address!r} is no address of Nomad", "write it as http://host:4646")
+        # the environment's address would beat host and port, and certificates are not checked unless told so
+        self._nomad = Nomad(
+            address=address,
+            namespace=self.namespace,
+            region=options.get("region"),
+            token=self._token(),
+            verify=True,
+            timeout=int(_ANSWER_S),
+        )
+        self._where = f"Nomad at {self._nomad.address or DEFAULT_ADDRESS}"
+
+    def register(self, job_id: str, hcl: str, variables: str) -> None:
+        """Register a job from HCL under an id."""
+        with self._translated(f"job {job_id}"):
+            body = {"JobHCL": hcl, "Variables": variables, "Canonicalize": True}
+            job = self._nomad.jobs.request("parse", json=body, method="post").json()
+            job["ID"] = job["Name"] = job_id
+            self._nomad.job.register_job(job_id, {"Job": job})
+
+    def dispatch(self, parent: str, payload: bytes, meta: dict[str, str], token: str) -> tuple[str, bool]:
+        """Dispatch a child of a parameterized job: its id, and whether it was there already under this token."""
+        body = {"Payload": base64.b64encode(payload).decode(), "Meta": meta, "IdempotencyToken": token}
+        with self._translated(f"job {parent}"):
+            answer = self._nomad.job.request(parent, "dispatch", json=body, method="post").json()
+        return str(answer["DispatchedJobID"]), not answer["EvalID"]
+
+    def stop(self, job_id: str) -> None:
+        """Stop a job and keep its record; absent is fine."""
+        try:
+            with self._translated(f"job {job_id}"):
+                self._nomad.job.deregister_job(job_id)
+        except NotFound:
+            return
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """A job; NotFound when it was collected or purged."""
+        with self._translated(f"job {job_id}"):
+            found: dict[str, Any] = self._nomad.job.get_job(job_id)
+        return found
+
+    def allocations(self, job_id: str, index: int = 0, wait_s: float = 0.0) -> tuple[int, list[dict[str, Any]]]:
+        """A job's allocations and their index; with an index, as soon as it differs, at the latest after wait_s."""
+        params = {"index": str(index), "wait": f"{max(1, int(wait_s * 1000))}ms"} if index else {}
+        with self._translated(f"job {job_id}"):
+            answer = self._nomad.job.request(
+                job_id, "allocations", params=params, method="get", timeout=_ANSWER_S + wait_s * 17 / 16
+            )
+        return int(answer.headers.get("X-Nomad-Index", 0)), answer.json()
+
+    def evaluations(self, job_id: str) -> list[dict[str, Any]]:
+        """A job's evaluations."""
+        with self._translated(f"job {job_id}"):
+            found: list[dict[str, Any]] = self._nomad.job.get_evaluations(job_id)
+        return found
+
+    def log(self, allocation: str, task: str, offset: int) -> bytes:
+        """What a task has written to its output from an offset on, empty when there is nothing (more)."""
+        params = {"task": task, "type": "stdout", "plain": "true", "origin": "start", "offset": str(offset)}
+        return self._file(f"fs/logs/{allocation}", params)
+
+    def file(self, allocation: str, path: str) -> bytes:
+        """A file of an allocation, empty when there is none."""
+        return self._file(f"fs/cat/{allocation}", {"path": path})
+
+    def _file(self, path: str, params: dict[str, str]) -> bytes:
+        client: Any = self._nomad.client.cat
+        try:
+            with self._translated(path):
+                answer = client._request(method="get", endpoint=f"v1/client/{path}", params=params, timeout=_ANSWER_S)
+        except (NotFound, _Broken):  # the task has not written, or its folder was collected
+            return b""
+        data: bytes = answer.content
+        return data
+
+    def _token(self) -> str | None:
+        try:
+            return Path(self._token_file).read_text().strip() if self._token_file else None
+        except OSError as error:
+            raise NotAuthorised(f"{self._token_file} cannot be read: {error.strerror}", _TOKEN_HINT) from error
+
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except exceptions.URLNotAuthorizedNomadException as error:
+            raise NotAuthorised(f"{self._where} refused {what} of namespace {self.namespace}", _TOKEN_HINT) from error
+        except exceptions.URLNotFoundNomadException as error:
+            raise NotFound(f"{self._where} has no {what} in namespace {self.namespace}", "was it purged?") from error
+        except exceptions.BaseNomadException as error:
+            raise self._in_our_words(what, error.nomad_resp) from error
+        except requests.RequestException as error:
+            raise Unreachable(f"{self._where} does not answer ({type(error).__name__})", "check the address") from error
+
+    def _in_our_words(self, what: str, response: object) -> RdvError:
+        if not isinstance(response, requests.Response):
+            kind = type(response).__name__
+            return Unreachable(f"{self._where} does not answer ({kind})", "check the address and the server")
+        said = response.text.strip()[:400]
+        # dispatch answers 500 for everything that is wrong with a request
+        if "parameterized job not found" in said or "job not found" in said:
+            return NotFound(f"{self._where} has no {what} in namespace {self.namespace}", "register it first")
+        if "Payload exceeds" in said:
+            return UsageError(f"{what}: {said}", "put the data into an artifact and its name into the payload")
+        if response.status_code >= 500 and ("No cluster leader" in said or "rpc error" in said or not said):
+            return Unreachable(f"{self._where} cannot serve {what} now: {said}", "try again")
+        return _Broken(f"{self._where} failed on {what}: {said} (status {response.status_code})", "see its log")
+
+
+class _Broken(RdvError):
+    """An answer that means nothing else."""
+
+
+def parse_place(place: str) -> tuple[str, dict[str, str]]:
+    """Namespace and options of a place; ConfigError when it is none."""
+    namespace, _, query = place.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if set(options) - _OPTIONS or "/" in namespace:
+        hint = "write nomad:namespace?address=URL&token_file=PATH&region=NAME&python=PATH, all optional"
+        raise ConfigError(f"{place!r} is not a place in Nomad", hint)
+    return namespace, options

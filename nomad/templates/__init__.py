@@ -1,0 +1,1 @@
+"""Nomad job templates in HCL, as package data."""
