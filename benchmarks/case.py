@@ -16,7 +16,7 @@ GOAL = "visit"
 PATH = f"/v1/goals/{GOAL}/score"
 FIELDS = tuple(f"f{at:02d}" for at in range(30))
 TREES = 100
-BODIES = 256
+BODIES, BODIES_SEED = 256, 7
 _BOUND = 8.0
 
 
@@ -60,7 +60,7 @@ def train(seed: int) -> lightgbm.Booster:
 
 def write_bodies(folder: Path) -> tuple[Path, np.ndarray]:
     """A file of request bodies, one a line, and the matrix they were made of."""
-    matrix = rows(BODIES, seed=7)
+    matrix = rows(BODIES, BODIES_SEED)
     file = folder / "bodies.jsonl"
     file.write_bytes(b"\n".join(bodies(matrix)) + b"\n")
     return file, matrix
@@ -73,8 +73,10 @@ def model_text(seed: int) -> str:
     return text
 
 
-def predictions(seed: int, matrix: np.ndarray) -> list[float]:
-    """What LightGBM itself says about some rows: the judge of every answer."""
+@cache
+def predictions(seed: int) -> list[float]:
+    """What LightGBM itself says about the request bodies: the judge of every answer."""
     import lightgbm
 
-    return [float(score) for score in lightgbm.Booster(model_str=model_text(seed)).predict(matrix, num_threads=1)]
+    booster = lightgbm.Booster(model_str=model_text(seed))
+    return [float(score) for score in booster.predict(rows(BODIES, BODIES_SEED), num_threads=1)]

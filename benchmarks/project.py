@@ -79,7 +79,7 @@ class BenchProject:
         folder.mkdir(parents=True)
         file = folder / "model.txt"
         file.write_text(model_text(seed))
-        right = predictions(seed, self.matrix)
+        right = predictions(seed)
         manifest = self._store.publish(_manifest(artifact, file, self.matrix, right), folder)
         record = Version(model=model, version=version, artifact=artifact, digest=manifest.digest())
         self._registry.put(version_key(model, version), encode(record), expect=0)
