@@ -31,12 +31,16 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `models/<model>/current` says: serve this version; `previous` is where a rollback goes.
 
-    serial: 1 for the first release of the model, one more for each that follows.
+    serial: 1 for the first release of the model, one more for each that follows. kind, at, by: of that release, as
+    in its row in the log.
     """
 
     version: str
     previous: str = ""
     serial: int = 1
+    kind: str = "deploy"
+    at: str = ""
+    by: str = ""
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

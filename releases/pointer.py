@@ -1,8 +1,9 @@
 """A model's pointer: which version is served, moved by check-and-set, and the log of every move.
 
-The pointer is written first, for it is the truth that workers follow; its log row is written after it. A crash in
-between leaves a move without a row: the next move writes the missing one from the pointer before its own, and
-`history` shows it meanwhile, without a time or a name.
+The pointer is written first, for it is the truth that workers follow, and its check-and-set decides races: a log row
+written before it could tell of a move that never happened. The row is written after it, from what the pointer itself
+says about the move. A crash in between leaves a move without a row: `history` shows it all the same, and the next
+move writes the missing row before its own, so that none is ever lost.
 """
 
 from __future__ import annotations
@@ -11,28 +12,31 @@ from datetime import UTC, datetime
 
 from rdv.backends.ports import Entry, Registry
 from rdv.clock import Clock
-from rdv.errors import LostRace, NotFound, Refused
+from rdv.errors import ConfigError, LostRace, NotFound, Refused
 from rdv.records import Pointer, Release, Version, decode, encode, pointer_key, release_key, version_key
 
 
-def deployed(at: Pointer | None, version: str) -> Pointer:
+def deployed(at: Pointer | None, version: str, when: str = "", by: str = "") -> Pointer:
     """The pointer after a deploy of a version; pure. Deploying what is served already changes nothing."""
     if at is None:
-        return Pointer(version=version)
+        return Pointer(version=version, kind="deploy", at=when, by=by)
     if at.version == version:
         return at
-    return Pointer(version=version, previous=at.version, serial=at.serial + 1)
+    return Pointer(version=version, previous=at.version, serial=at.serial + 1, kind="deploy", at=when, by=by)
 
 
-def rolled_back(at: Pointer | None, model: str) -> Pointer:
+def rolled_back(at: Pointer | None, model: str, when: str = "", by: str = "") -> Pointer:
     """The pointer after a rollback: the two versions change places, so that a second rollback returns; pure."""
     if at is None:
         raise NotFound(f"nothing of model {model} was ever deployed", f"see `rdv deploy {model}`")
     if not at.previous:
-        raise Refused(
-            f"model {model} has served no other version than {at.version}", f"see `rdv models list {model}`"
-        )
-    return Pointer(version=at.previous, previous=at.version, serial=at.serial + 1)
+        raise Refused(f"model {model} has served no other version than {at.version}", f"see `rdv models list {model}`")
+    return Pointer(version=at.previous, previous=at.version, serial=at.serial + 1, kind="rollback", at=when, by=by)
+
+
+def release_of(at: Pointer) -> Release:
+    """The log row of the move that a pointer is the result of; pure."""
+    return Release(serial=at.serial, kind=at.kind, version=at.version, previous=at.previous, at=at.at, by=at.by)
 
 
 def current(registry: Registry, model: str) -> Pointer | None:
@@ -41,17 +45,23 @@ def current(registry: Registry, model: str) -> Pointer | None:
 
 
 def versions(registry: Registry, model: str) -> list[Version]:
-    """All published versions of a model, oldest name first."""
-    return [decode(Version, entry.value, key) for key, entry in registry.list(version_key(model)).items()]
+    """All published versions of a model, oldest name first; ConfigError when one stands under another's key."""
+    found = []
+    for key, entry in registry.list(version_key(model)).items():
+        version = decode(Version, entry.value, key)
+        if key != version_key(version.model, version.version):
+            raise ConfigError(f"registry key {key} holds {version.version} of {version.model}", "see `rdv doctor`")
+        found.append(version)
+    return found
 
 
 def history(registry: Registry, model: str) -> list[Release]:
-    """All moves of the model's pointer, oldest first."""
-    rows = [decode(Release, entry.value, key) for key, entry in registry.list(release_key(model)).items()]
+    """All moves of the model's pointer, oldest first, the last one even when its row is not written yet."""
     at = current(registry, model)
-    if at is not None and (not rows or rows[-1].serial < at.serial):
-        rows.append(_row_of(at))
-    return rows
+    rows = [decode(Release, entry.value, key) for key, entry in registry.list(release_key(model)).items()]
+    if at is not None and at.serial not in {row.serial for row in rows}:
+        rows.append(release_of(at))
+    return sorted(rows, key=lambda row: row.serial)
 
 
 def deploy(registry: Registry, model: str, version: str, by: str, clock: Clock) -> Release:
@@ -60,23 +70,27 @@ def deploy(registry: Registry, model: str, version: str, by: str, clock: Clock) 
     Of a version that is served already the move that brought it is returned. NotFound: no such version. LostRace:
     somebody else moved the pointer meanwhile; theirs stands.
     """
-    if registry.get(version_key(model, version)) is None:
-        raise NotFound(f"model {model} has no version {version}", f"see `rdv models list {model}`")
+    _require(registry, model, version)
     at, entry = _read(registry, model)
-    after = deployed(at, version)
-    if after == at:
-        return history(registry, model)[-1]
-    return _move(registry, model, entry, at, after, "deploy", by, clock)
+    after = deployed(at, version, _iso(clock), by)
+    return release_of(at) if at is not None and after == at else _move(registry, model, at, entry, after)
 
 
 def rollback(registry: Registry, model: str, by: str, clock: Clock) -> Release:
     """Serve the version that was served before, and return the move; a second rollback returns to this one.
 
-    NotFound: nothing was ever deployed. Refused: there was no version before. LostRace: somebody else moved it.
+    NotFound: nothing was ever deployed, or the version before is no longer published. Refused: there was none before.
+    LostRace: somebody else moved the pointer meanwhile; theirs stands.
     """
     at, entry = _read(registry, model)
-    after = rolled_back(at, model)
-    return _move(registry, model, entry, at, after, "rollback", by, clock)
+    after = rolled_back(at, model, _iso(clock), by)
+    _require(registry, model, after.version)
+    return _move(registry, model, at, entry, after)
+
+
+def _require(registry: Registry, model: str, version: str) -> None:
+    if registry.get(version_key(model, version)) is None:
+        raise NotFound(f"model {model} has no version {version}", f"see `rdv models list {model}`")
 
 
 def _read(registry: Registry, model: str) -> tuple[Pointer | None, Entry | None]:
@@ -85,38 +99,27 @@ def _read(registry: Registry, model: str) -> tuple[Pointer | None, Entry | None]
     return (decode(Pointer, entry.value, key) if entry else None), entry
 
 
-def _move(
-    registry: Registry,
-    model: str,
-    entry: Entry | None,
-    at: Pointer | None,
-    after: Pointer,
-    kind: str,
-    by: str,
-    clock: Clock,
-) -> Release:
+def _move(registry: Registry, model: str, at: Pointer | None, entry: Entry | None, after: Pointer) -> Release:
     if at is not None:
-        _log(registry, model, _row_of(at))
+        _log(registry, model, release_of(at))
     try:
         registry.put(pointer_key(model), encode(after), expect=entry.index if entry else 0)
     except LostRace:
-        raise LostRace(
-            f"somebody else moved the pointer of model {model} meanwhile; theirs stands", f"see `rdv status`"
-        ) from None
-    when = datetime.fromtimestamp(clock.now(), UTC).isoformat(timespec="seconds")
-    row = Release(serial=after.serial, kind=kind, version=after.version, previous=after.previous, at=when, by=by)
-    _log(registry, model, row)
-    return row
+        told = f"somebody else moved the pointer of model {model} meanwhile; theirs stands"
+        raise LostRace(told, "`rdv status` shows what is served now") from None
+    _log(registry, model, release_of(after))
+    return release_of(after)
 
 
 def _log(registry: Registry, model: str, row: Release) -> None:
     """Write a row unless its serial has one."""
-    try:
-        registry.put(release_key(model, row.serial), encode(row), expect=0)
-    except LostRace:
-        return
+    key = release_key(model, row.serial)
+    if registry.get(key) is None:
+        try:
+            registry.put(key, encode(row), expect=0)
+        except LostRace:  # written meanwhile, from the same pointer
+            return
 
 
-def _row_of(at: Pointer) -> Release:
-    """The row of a move whose own row was lost."""
-    return Release(serial=at.serial, kind="deploy", version=at.version, previous=at.previous, at="", by="")
+def _iso(clock: Clock) -> str:
+    return datetime.fromtimestamp(clock.now(), UTC).isoformat(timespec="milliseconds")
