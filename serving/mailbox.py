@@ -22,6 +22,7 @@ GRACE_S = 1.0
 MOST_KEPT = 20_000
 """Mailboxes beyond which nobody is waited for past the deadline: bounds memory when a model stands still."""
 
+_ROUNDING_MS = 1e-6  # a look that is due must not find itself a rounding error too early
 Value = float | tuple[float, ...]
 FAILED = Decision(reason="the policy failed")
 CLOSING = Decision(reason="the gateway is closing")
@@ -192,7 +193,7 @@ class Mailroom:
         if box.decision is not None:
             return
         decider = box.decider
-        elapsed_ms = (now - box.accepted) * 1e3
+        elapsed_ms = (now - box.accepted) * 1e3 + _ROUNDING_MS
         try:
             decision = decider.decide(box.present, self._everyone & ~box.ended, elapsed_ms, box.id)
             if decision.model >= 0 and not box.present >> decision.model & 1:

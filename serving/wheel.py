@@ -26,7 +26,7 @@ class Wheel(Generic[T]):
     Moments are in seconds of `clock.monotonic()`; the loop's own clock is coarse and stands still within a turn.
     """
 
-    __slots__ = ("_at", "_clock", "_due", "_loop", "_slots", "_ticks", "_timer")
+    __slots__ = ("_at", "_clock", "_due", "_loop", "_reached", "_slots", "_ticks", "_timer")
 
     def __init__(
         self, due: Callable[[T, float], None], loop: asyncio.AbstractEventLoop, clock: Clock = SYSTEM_CLOCK
@@ -35,11 +35,11 @@ class Wheel(Generic[T]):
         self._slots: dict[int, list[T]] = {}
         self._ticks: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._at = 0
+        self._at = self._reached = 0
 
     def add(self, item: T, moment_s: float) -> None:
         """Have an item looked at from this moment on; a moment in the past is the next tick."""
-        tick = math.ceil(moment_s / TICK_S)
+        tick = max(math.ceil(moment_s / TICK_S), self._reached + 1)
         slot = self._slots.get(tick)
         if slot is not None:
             slot.append(item)
@@ -70,7 +70,7 @@ class Wheel(Generic[T]):
     def _turn(self) -> None:
         self._timer = None
         now = self._clock.monotonic()
-        reached = math.floor(now / TICK_S)
+        self._reached = reached = math.floor(now / TICK_S)
         try:
             while self._ticks and self._ticks[0] <= reached:
                 for item in self._slots.pop(heapq.heappop(self._ticks)):

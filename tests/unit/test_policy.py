@@ -6,6 +6,7 @@ import random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from rdv.config import Goal, Tier
 from rdv.errors import ConfigError
 from rdv.serving.policy import (
@@ -102,7 +103,7 @@ def test_default_at_the_deadline(policy: Policy, possible: int) -> None:
 
 @given(policies(cumulative=True), masks, masks, moments, moments)
 def test_settled_stays_settled(policy: Policy, present: int, possible: int, now: float, later: float) -> None:
-    """Where tiers only grow: what settles now would settle later too, with the same model while the tier is the same."""
+    """Where tiers only grow, what settles now would settle later too, in the same tier with the same model."""
     early, late = sorted((now, later))
     first, second = decide(policy, present, possible, early), decide(policy, present, possible, late)
     if first.model >= 0:
@@ -200,7 +201,7 @@ def test_valid_policies_pass_the_check(policy: Policy) -> None:
     ],
 )
 def test_bad_policies_are_refused(policy: Policy, problem: str) -> None:
-    """What cannot be put in force is named: canary or unknown models, tiers out of order, a default of another shape."""
+    """What cannot be put in force is named: models, tiers or a default that do not fit the goal."""
     assert problem in "; ".join(check_policy(policy, GOAL, MODELS, CANARY))
 
 
