@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import pytest
 import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,11 +93,13 @@ def test_one_bad_look_does_not_stop_the_wheel() -> None:
     wheel: Wheel[str] = Wheel(due, timers, timers.clock)  # type: ignore[arg-type]
     wheel.add("bad", timers.clock.monotonic() + 0.001)
     wheel.add("good", timers.clock.monotonic() + 0.002)
-    with pytest.raises(ValueError):
-        while timers.run():
-            pass
-    while timers.run():
-        pass
+    failures = 0
+    while timers.armed:
+        try:
+            timers.run()
+        except ValueError:
+            failures += 1
+    assert failures == 1
     assert seen == ["bad", "good"]
 
 
