@@ -6,9 +6,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
 
 from rdv.config import Config, Goal, Lookup, Model, ModellingGoal, Project
-from rdv.settings_keys import key_text
+from rdv.errors import ConfigError
+from rdv.settings_keys import key_text, nearest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.IGNORECASE)
 MAX_LOOKUPS = 32
@@ -25,6 +27,7 @@ def check(project: Project) -> list[str]:
     found = [*_names(config), *_serve(config)]
     for name, goal in config.goals.items():
         found += _goal(name, goal, config.models)
+        found += _schema(name, goal, project.folder)
     for name, model in config.models.items():
         found += _model(name, model, config.goals)
     return found
@@ -56,9 +59,47 @@ def _goal(name: str, goal: Goal, models: Mapping[str, Model]) -> Iterator[str]:
     if goal.modelling and (goal.enrich or goal.canary_model):
         yield f"goals.{name}: enrich and canary_model belong to its modelling goals, move them there"
     for topic, one in goal.modelling_goals(name).items():
-        where = f"goals.{name}" if topic == name else f"goals.{name}.modelling.{topic.partition('/')[2]}"
-        yield from _canary(where, topic, one, models)
-        yield from _lookups(where, one)
+        yield from _canary(_where(name, topic), topic, one, models)
+        yield from _lookups(_where(name, topic), one)
+
+
+def _schema(name: str, goal: Goal, folder: Path) -> Iterator[str]:
+    from rdv.schema import compile_schema, probes, read_goal_schema
+    from rdv.schema_fields import read_schema
+
+    where = f"goals.{name}.schema"
+    try:
+        document, _ = read_goal_schema(goal, folder)
+    except ConfigError as error:
+        yield f"{where}: {error.what}"
+        return
+    read = read_schema(document)
+    yield from (f"{where}: {problem}" for problem in read.problems)
+    names = {field.name for field in read.fields}
+    if goal.subject and goal.subject not in names:
+        close = nearest(goal.subject, sorted(names))
+        yield f"goals.{name}.subject: the schema has no field {goal.subject!r}" + (f"; {close}?" if close else "")
+    for place, lookup in _all_lookups(name, goal):
+        yield from (f"{place}.columns: the schema has a field {column} as well" for column in names & {*lookup.columns})
+        if lookup.key and lookup.key not in names:
+            yield f"{place}.key: the schema has no field {lookup.key!r}"
+        if lookup.table and not (folder / lookup.table).is_file():
+            yield f"{place}.table: there is no file {folder / lookup.table}"
+    if not read.problems:
+        try:
+            probes(compile_schema(document), 0, 1)
+        except ConfigError as error:
+            yield f"{where}: {error.what}"
+
+
+def _all_lookups(name: str, goal: Goal) -> Iterator[tuple[str, Lookup]]:
+    for topic, one in goal.modelling_goals(name).items():
+        for at, lookup in enumerate(one.enrich):
+            yield f"{_where(name, topic)}.enrich[{at}]", lookup
+
+
+def _where(goal: str, topic: str) -> str:
+    return f"goals.{goal}" if topic == goal else f"goals.{goal}.modelling.{topic.partition('/')[2]}"
 
 
 def _default(name: str, goal: Goal) -> Iterator[str]:
