@@ -30,6 +30,7 @@ from rdv.serving.role_records import RoleRecord, born, read_records, remove_reco
 from rdv.serving.role_specs import GATEWAY, ExtraRole, RoleProcess, role_argv, role_processes
 from rdv.sockets import connected_unix_socket
 from rdv.supervise import TaskOwner
+from rdv.telemetry import json_logs
 
 SUPERVISOR = "supervisor"
 RESTART = RestartPolicy(first_s=0.1, ceiling_s=5.0)
@@ -56,7 +57,7 @@ def serve(
     requests. Raises UsageError when the project is served already, ConfigError when a role cannot run as configured.
     """
     make_folders(project.run_folder / "bus")
-    with _only_one(project):
+    with _only_one(project), json_logs(SUPERVISOR):
         asyncio.run(_Serving(project, extra, on_ready).run())
 
 
@@ -163,6 +164,7 @@ class _Serving:
             write_record(self._project.run_folder, record)
 
     async def _stop_in_order(self) -> None:
+        self._tell()
         for turn in sorted({role.turn for role in self._roles.values()}):
             names = [name for name in self._processes.states() if self._roles[name].turn == turn]
             if names:

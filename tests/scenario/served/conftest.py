@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -49,7 +50,7 @@ flavour = "sum"
 goal = "{GOAL}"
 flavour = "sum"
 [serve]
-port = 0
+port = PORT
 drain_s = 3
 """
 SCHEMA = {
@@ -80,22 +81,17 @@ class Site:
 
     GOAL, CHAMPION, SECOND, DEFAULT = GOAL, CHAMPION, SECOND, DEFAULT
 
-    def __init__(self, folder: Path) -> None:
-        (folder / "rdv.toml").write_text(SETTINGS)
-        (folder / "total.json").write_text(json.dumps(SCHEMA))
+    def __init__(self, folder: Path, settings: str = SETTINGS, schema: dict[str, Any] = SCHEMA) -> None:
+        (folder / "rdv.toml").write_text(settings.replace("PORT", str(_free_port())))
+        (folder / "total.json").write_text(json.dumps(schema))
         self.folder, self.project = folder, load_project(folder, environ={})
         self.registry, self.store = registry(self.project), artifacts(self.project)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "serve.log"
-        for (model, version), offset in OFFSETS.items():
-            self.publish(model, version, offset)
-        for model in (CHAMPION, SECOND):
-            self.deploy(model, "v1")
 
     def publish(self, model: str, version: str, offset: float, **changes: Any) -> None:
         """A version that adds up its inputs and an offset; changes: of its model info."""
-        name = f"{model.replace('/', '-')}-{version}"
-        source = self.folder / "made" / name
+        source = self.folder / "made" / model / version
         source.mkdir(parents=True)
         (source / "model.json").write_text(json.dumps({"offset": offset}))
         fields: dict[str, Any] = {
@@ -106,7 +102,11 @@ class Site:
             "probe_rows": ((1.0, 2.0),),
             "probe_scores": ((3.0 + offset,),),
         }
-        info = ModelInfo(**{**fields, **changes})
+        self.publish_info(model, version, ModelInfo(**{**fields, **changes}), source)
+
+    def publish_info(self, model: str, version: str, info: ModelInfo, source: Path) -> None:
+        """A version made of the files in a folder."""
+        name = f"{model.replace('/', '-')}-{version}"
         manifest = Manifest(name=name, kind="model", attempt="a", files=file_entries(source), task="t", model=info)
         self.store.publish(manifest, source)
         record = Version(model=model, version=version, artifact=name, digest=manifest.digest())
@@ -153,7 +153,7 @@ class Site:
             except RdvError:
                 return None
             goal = status.gateways[0]["goals"][GOAL]
-            connected = all(len(model["replicas"]) == 1 for model in goal["models"].values())
+            connected = all(model["replicas"] for model in goal["models"].values())
             return status if connected and goal["archives"] and self.recorder() else None
 
         return self.until(complete, "everything serves")
@@ -189,10 +189,6 @@ class Site:
         )
         self.settled()
 
-    def port(self) -> int:
-        """Where the gateway listens."""
-        return int(read_status(self.project).gateways[0]["port"])
-
     def settled_ledger(self) -> dict[str, Any]:
         """The ledger of the goal once nothing is open and every event is out."""
 
@@ -200,8 +196,9 @@ class Site:
             view = read_status(self.project).gateways[0]
             bus = view["bus"]
             rows = [one["waiting"] + one["in_flight"] for topic in bus.values() for one in topic.values()]
-            goal = view["goals"][GOAL]
-            return view if not goal["ledger"]["open"] and not goal["mailboxes"] and not any(rows) else None
+            goal, told = view["goals"][GOAL], bus[events_topic(GOAL)]["recorder"]["published"]
+            settled = not goal["ledger"]["open"] and not goal["mailboxes"] and told == goal["ledger"]["accepted"]
+            return view if settled and not any(rows) else None
 
         return self.until(quiet, "everything is settled")
 
@@ -218,9 +215,7 @@ class Site:
             threading.Thread(target=_client, args=(self, seen, stop, guard, number, clients, pause_s))
             for number in range(clients)
         ]
-        port = self.port()
         for thread in threads:
-            thread.port = port
             thread.start()
         try:
             yield seen
@@ -229,32 +224,44 @@ class Site:
             for thread in threads:
                 thread.join(HANG_S)
 
+    def enough(self, seen: Seen, more: int = 20) -> None:
+        """Wait until so many more answers have come."""
+        count = len(seen.answers)
+        self.until(lambda: len(seen.answers) >= count + more, f"{more} more answers")
+
     def check_answers(self, seen: Seen) -> None:
         """Every answer is the default, or exactly what the model and version that it names compute."""
-        for number, answer, _ in seen.answers.values():
+        for number, answer, _ in list(seen.answers.values()):
             if answer["source"] == "default":
                 assert answer["answer"] == DEFAULT
             else:
                 assert answer["answer"] == number + 1 + OFFSETS[answer["model"], answer["version"]], answer
 
 
+def _free_port() -> int:
+    """A port for all restarts of a site: clients go on dialling it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 def _client(
     site: Site, seen: Seen, stop: threading.Event, guard: threading.Lock, number: int, step: int, pause_s: float
 ) -> None:
     connection: http.client.HTTPConnection | None = None
-    port = threading.current_thread().port
     while not stop.is_set():
         began = time.monotonic()
         try:
             if connection is None:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+                connection = http.client.HTTPConnection("127.0.0.1", site.project.config.serve.port, timeout=10)
                 connection.connect()
         except OSError:
             connection = None  # nobody listens: no request was sent
             stop.wait(0.02)
             continue
         try:
-            connection.request("POST", f"/v1/goals/{GOAL}/score", json.dumps({"a": number, "b": 1}))
+            sent = json.dumps({"a": number, "b": 1})
+            connection.request("POST", f"/v1/goals/{GOAL}/score", sent, {"Content-Type": "application/json"})
             reply = connection.getresponse()
             body = reply.read()
         except (OSError, http.client.HTTPException):
@@ -267,7 +274,7 @@ def _client(
         with guard:
             if reply.status == 200:
                 answer = json.loads(body)
-                seen.answers[answer["id"]] = (number, answer, now)
+                seen.answers[answer["request_id"]] = (number, answer, now)
                 seen.slow_ms = max(seen.slow_ms, (now - began) * 1e3)
             else:
                 seen.refused.append((reply.status, now))
@@ -279,10 +286,29 @@ def _client(
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A published project that nobody serves yet."""
-    made = Site(tmp_path)
+def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
+    """A function that makes a project, with other settings and another schema when given; it is not served yet."""
+    made: list[Site] = []
+
+    def make(settings: str = SETTINGS, schema: dict[str, Any] = SCHEMA) -> Site:
+        folder = tmp_path / f"site-{len(made)}"
+        folder.mkdir()
+        made.append(Site(folder, settings, schema))
+        return made[-1]
+
     try:
-        yield made
+        yield make
     finally:
-        made.end()
+        for one in made:
+            one.end()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    """A project with two published models, that nobody serves yet."""
+    made = make_site()
+    for (model, version), offset in OFFSETS.items():
+        made.publish(model, version, offset)
+    for model in (CHAMPION, SECOND):
+        made.deploy(model, "v1")
+    return made
