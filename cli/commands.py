@@ -16,7 +16,7 @@ class Entry(NamedTuple):
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Start": {
         "demo": Entry("demo", "demo", "Train, publish, serve, swap, break and report on real data."),
-        "init": Entry("init", "init", "Scaffold a service project in a new folder."),
+        "init": Entry("init", "init", "Scaffold a service project in the new folder NAME."),
         "config": Entry("config", "config", "Check rdv.toml, or show it with the origin of each value."),
         "doctor": Entry("doctor", "doctor", "Check what can be wrong here, each failure with its remedy."),
     },
@@ -24,7 +24,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "train": Entry("train", "train", "Train MODEL over a grid, validate, and publish the best version."),
         "schedule": Entry("schedule", "schedule", "Train MODEL again and again; run by `rdv up`."),
         "runs": Entry("runs", "runs", "List, show, await and cancel training runs."),
-        "logs": Entry("runs", "logs", "Print what a run or one of its steps wrote."),
+        "logs": Entry("runs", "logs", "Print what RUN, a run or one of its steps, wrote."),
         "models": Entry("models", "models", "List models and versions, show one, compare two."),
         "artifacts": Entry("artifacts", "artifacts", "List, verify and collect what training has stored."),
         "score": Entry("score", "score", "Score a file of rows with a version of MODEL."),
@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "About rdv": {
         "help": Entry("help", "help_command", "Explain a command or a topic, such as exit-codes."),
-        "completion": Entry("completion", "completion", "Print the completion script of a shell."),
+        "completion": Entry("completion", "completion", "Print the completion script of SHELL."),
     },
 }
 

@@ -180,8 +180,7 @@ def show(project: Project, lines: Sequence[Line], sheets: Sequence[Sheet], story
     records = [line.record() for line in lines]
     in_text = [Sheet("The ledger", "Every accepted request ends exactly once.", records), *sheets]
     extra = [sheet for sheet in sheets if sheet.title.startswith(("Were", "Replay"))]
-    promises = Sheet("What the demo promised", "Counted by the client and matched by request id.", records)
-    write_report(project, GOAL, project.folder / PAGE, 10**6, story.marks, [promises, *extra])
+    write_report(project, GOAL, project.folder / PAGE, 10**6, story.marks, extra, records)
     if form in output.TEXTS:
         for sheet in in_text:
             output.section(f"{sheet.title}\n{sheet.text}\n", sheet.records, list(sheet.records[0]), form)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CALM = 0.06
 """Share of the requests that are sent before the first thing happens, and between two of them."""
 STEP_S = 60.0
+PEACE_S = 5.0
 
 
 @dataclass
@@ -75,7 +76,6 @@ class Scenario:
         trained = await self._commands.run("train", CHAMPION, *parameters)
         began = time.time()
         await self._commands.run("deploy", CHAMPION, "--version", trained["version"])
-        self.story.mark(f"{CHAMPION} is swapped to {trained['version']}")
         self.story.versions.append(trained["version"])
         if not await until(lambda: answered_by(CHAMPION, traffic, began), STEP_S):
             raise TimedOut(f"{CHAMPION} does not answer after the swap", "see .rdv/serve.log")
@@ -95,4 +95,4 @@ class Scenario:
         """Let some requests pass in peace; the server's end is noticed."""
         self._commands.check_serving()
         wanted = traffic.sent + traffic.total * CALM
-        await until(lambda: traffic.sent >= min(wanted, traffic.total), STEP_S)
+        await until(lambda: traffic.sent >= min(wanted, traffic.total), PEACE_S)

@@ -68,12 +68,12 @@ def replayed(reports: Sequence[ReplayReport]) -> Sheet:
         {
             "replayed": f"{one.model} {one.version}",
             "requests": one.rows,
-            "compared with": one.against,
+            "compared_with": one.against,
             "agreement": one.comparison.agreement,
-            "mean difference": one.comparison.columns[0].mean_difference,
-            "median score": middle(one)[0],
-            "its median": middle(one)[1],
-            "p50 ms": one.timing.single_p50_ms,
+            "mean_difference": one.comparison.columns[0].mean_difference,
+            "median_score": middle(one)[0],
+            "its_median": middle(one)[1],
+            "p50_ms": one.timing.single_p50_ms,
         }
         for one in reports
         if one.comparison.columns

@@ -25,10 +25,11 @@ TIMEOUT = click.option(
 @options.project
 @options.output
 def deploy(model: str, version: str, timeout_s: float, project: Project, form: str) -> None:
-    """Make a version of MODEL the one that is served, and wait until every worker says that it serves it.
+    """Make a version of MODEL the one that is served.
 
-    Workers load it beside the one that answers, try it, and swap; no request is lost. Exit code 7 when a worker
-    cannot serve it, 6 when it takes too long; `rdv rollback` takes it back.
+    It waits until every worker says that it serves it. Workers load it beside the one that answers, try it, and swap;
+    no request is lost. Exit code 7 when a worker cannot serve it, 6 when it takes too long; `rdv rollback` takes it
+    back.
     """
     from rdv.cli import releasing
 
@@ -41,9 +42,9 @@ def deploy(model: str, version: str, timeout_s: float, project: Project, form: s
 @options.project
 @options.output
 def rollback(model: str, timeout_s: float, project: Project, form: str) -> None:
-    """Go back to the version of MODEL that was served before, and wait until every worker says so.
+    """Go back to the version of MODEL that was served before.
 
-    Workers still have it loaded: no build, no download, no validation.
+    It waits until every worker says so. Workers still have it loaded: no build, no download, no validation.
     """
     from rdv.cli import releasing
 

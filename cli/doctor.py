@@ -21,10 +21,11 @@ COLUMNS = ["verdict", "check", "found", "remedy"]
 @options.settings
 @options.output
 def doctor(quick: bool, folder: Path | None, env: str, overrides: dict[str, str], form: str) -> None:
-    """Check what can be wrong here, each failure with its remedy; exit code 1 when anything is.
+    """Check what can be wrong here, each failure with its remedy.
 
     First this machine, then the project of rdv.toml when there is one, last a built-in goal, served by processes of
-    its own, whose models add up their inputs, so that each answer can be checked exactly.
+    its own, whose models add up their inputs, so that each answer can be checked exactly. Exit code 1 when a check
+    fails.
     """
     from rdv.cli.findings import FAIL
     from rdv.errors import RdvError

@@ -62,7 +62,10 @@ def topics() -> dict[str, str]:
 @click.argument("words", metavar="[COMMAND | TOPIC]", nargs=-1)
 @click.pass_context
 def help_command(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Explain a command, or one of the topics exit-codes, grids, output, settings."""
+    """Explain a command or a topic, such as exit-codes.
+
+    The topics: exit-codes, grids, output, settings.
+    """
     root = ctx.find_root()
     text = topics().get(" ".join(words))
     if text is None:

@@ -20,6 +20,8 @@ Record = Mapping[str, Any]
 EMPTY = "-"
 MOMENT = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(\.\d+)?(Z|\+00:00)$")
 TEXTS = ("table", "md")
+SHARES = frozenset({"share", "same_decision", "agreement", "chosen_share", "late_share", "no_answer_share"})
+"""Columns of shares in [0, 1], which a person reads as per cent."""
 
 
 def rows(records: Sequence[Record], columns: Sequence[str], form: str, empty: str = "nothing to show") -> None:
@@ -33,7 +35,7 @@ def rows(records: Sequence[Record], columns: Sequence[str], form: str, empty: st
         note(empty)
     else:
         titles = [column.replace("_", " ") for column in columns]
-        cells = [[cell(record.get(column)) for column in columns] for record in records]
+        cells = [[shown(column, record.get(column)) for column in columns] for record in records]
         numeric = [all(is_number(record.get(column)) for record in records) for column in columns]
         _table(titles, cells, numeric, form)
 
@@ -43,7 +45,7 @@ def document(record: Record, form: str) -> None:
     if form in ("json", "jsonl"):
         click.echo(as_json(record, indent=1 if form == "json" else None))
         return
-    cells = [[key.replace("_", " "), cell(value)] for key, value in record.items()]
+    cells = [[key.replace("_", " "), shown(key, value)] for key, value in record.items()]
     if form == "md":
         click.echo(markdown(["", ""], cells, [False, False]))
     else:
@@ -83,6 +85,16 @@ def finite(value: Any) -> Any:
 def is_number(value: object) -> bool:
     """Whether a cell belongs on the right side of its column."""
     return value is None or isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def shown(column: str, value: object) -> str:
+    """The value of a column as a person reads it."""
+    return percent(value) if column in SHARES and isinstance(value, float) and math.isfinite(value) else cell(value)
+
+
+def percent(share: float) -> str:
+    """A share as per cent, never rounded up to 100."""
+    return "100 %" if share == 1.0 else f"{math.floor(share * 10_000) / 100:.2f} %"
 
 
 def cell(value: object) -> str:

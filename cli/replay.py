@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 @options.project
 @options.output
 def replay(model: str, version: str, against: str, last: int, project: Project, form: str) -> None:
-    """Feed the recorded requests of a goal to a version of MODEL, beside what was said then.
+    """Feed the recorded requests of a goal to a version of MODEL.
 
-    It reads the decoy's journal, in a process of its own; live traffic is not touched. Agreement is the share of
-    requests on which both say the same, p01 to p99 are quantiles of the scores side by side.
+    Its scores stand beside what was said then. It reads the decoy's journal, in a process of its own; live traffic is
+    not touched. Agreement is the share of requests on which both say the same, p01 to p99 are quantiles of the scores
+    side by side.
     """
     from rdv.cli import replaying
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,10 +24,10 @@ RELEASES = "Every move of a model's pointer: what was deployed or rolled back, w
 @options.project
 @options.output
 def report(goal: str, file: Path | None, last: int, project: Project, form: str) -> None:
-    """Write one self-contained HTML page about what was served for GOAL.
+    """Write one self-contained HTML page about what was served.
 
-    Ledger, who answered when, latency and agreement of the models, releases. It needs no network to be read, and
-    serving need not run for it to be written.
+    About GOAL, which need not be named when there is one: ledger, who answered when, latency and agreement of the
+    models, releases. It needs no network to be read, and serving need not run for it to be written.
     """
     from rdv.cli.recorded import one_goal
 
@@ -38,9 +38,18 @@ def report(goal: str, file: Path | None, last: int, project: Project, form: str)
 
 
 def write_report(
-    project: Project, goal: str, file: Path, last: int, marks: Sequence[Mark] = (), sheets: Sequence[Sheet] = ()
+    project: Project,
+    goal: str,
+    file: Path,
+    last: int,
+    marks: Sequence[Mark] = (),
+    sheets: Sequence[Sheet] = (),
+    ledger: Sequence[Mapping[str, object]] = (),
 ) -> int:
-    """Write the page about a goal's recorded requests and return how many there are. marks, sheets: shown as well."""
+    """Write the page about a goal's recorded requests and return how many there are.
+
+    marks, sheets: shown as well. ledger: instead of the one that the running gateways and the journals give.
+    """
     from rdv.cli import recorded
     from rdv.cli.report_facts import facts
     from rdv.cli.report_page import Sheet, page
@@ -52,7 +61,7 @@ def write_report(
     html = page(
         found,
         settings.budget_ms,
-        recorded.ledger(project, goal),
+        ledger or recorded.ledger(project, goal),
         [*recorded.release_marks(project, goal), *marks],
         [*sheets, Sheet("Releases", RELEASES, releases)],
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from rdv.cli import report_svg as svg
-from rdv.cli.output import cell, is_number
+from rdv.cli.output import is_number, percent, shown
 from rdv.cli.report_svg import Axis, Line
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ Record = Mapping[str, object]
 QUANTILE_STEPS = 100
 DEFAULT_COLOUR = 7
 LONG_TEXT = 40
-SHARES = {"share", "same_decision", "same decision"}
 
 STYLE = """
 :root { color-scheme: light dark; --page:#fdfdfc; --ink:#1d2329; --soft:#5c6670; --rule:#dde1e5; --card:#f3f5f6;
@@ -31,16 +29,16 @@ STYLE = """
   --c5:#74cbe8; --c6:#bd9d82; --c7:#7c868f; } }
 * { box-sizing:border-box } body { margin:0; background:var(--page); color:var(--ink);
   font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif }
-main { max-width:880px; margin:0 auto; padding:28px 20px 60px }
+main { max-width:960px; margin:0 auto; padding:28px 20px 60px }
 h1 { font-size:1.7rem; margin:0 0 4px; line-height:1.25 }
 h2 { font-size:1.2rem; margin:44px 0 6px; padding-top:14px; border-top:1px solid var(--rule) }
 p { margin:6px 0 14px } .soft, caption { color:var(--soft) } .good { color:var(--good) } .bad { color:var(--bad) }
 .cards { display:grid; grid-template-columns:repeat(auto-fit,minmax(150px,1fr)); gap:12px; margin:20px 0 }
 .card { background:var(--card); border-radius:10px; padding:12px 16px } .card b { display:block; font-size:1.5rem;
   line-height:1.25; font-variant-numeric:tabular-nums } .card span { color:var(--soft); font-size:.88rem }
-.scroll { overflow-x:auto } table { border-collapse:collapse; width:100%; font-size:.92rem; margin:8px 0 18px }
+.scroll { overflow-x:auto } table { border-collapse:collapse; width:100%; font-size:.88rem; margin:8px 0 18px }
 th { text-align:left; font-weight:600; color:var(--soft); border-bottom:1px solid var(--rule) }
-th, td { padding:5px 14px 5px 0; vertical-align:top } td { border-bottom:1px solid var(--rule) }
+th, td { padding:5px 11px 5px 0; vertical-align:top } td { border-bottom:1px solid var(--rule) }
 .num { text-align:right; font-variant-numeric:tabular-nums }
 td, th { white-space:nowrap } td.text { white-space:normal; min-width:14ch }
 .chart { width:100%; height:auto; display:block; margin-top:6px } .grid { stroke:var(--rule) }
@@ -133,13 +131,6 @@ def cards(found: Facts, budget_ms: float, ledger: Sequence[Record]) -> str:
     return f'<div class="cards">{"".join(inner)}</div>'
 
 
-def percent(share: float) -> str:
-    """A share as per cent, never rounded up to 100."""
-    if share == 1.0:
-        return "100 %"
-    return f"{math.floor(share * 10_000) / 100:.2f} %"
-
-
 def table(records: Sequence[Record]) -> str:
     """Records as an HTML table, numbers to the right; a sentence when there are none."""
     if not records:
@@ -155,7 +146,7 @@ def table(records: Sequence[Record]) -> str:
 def _td(column: str, value: object, kind: str) -> str:
     if column == "holds" and isinstance(value, bool):
         return f'<td class="{"good" if value else "bad"}">{"yes" if value else "NO"}</td>'
-    text = percent(value) if column in SHARES and isinstance(value, float) else cell(value)
+    text = shown(column, value)
     return f'<td class="{kind or ("text" if len(text) > LONG_TEXT else "")}">{escape(text)}</td>'
 
 
@@ -194,7 +185,8 @@ def _latency(found: Facts, budget_ms: float) -> str:
     ]
     low = min((point[0] for line in drawn for point in line.points), default=0.1)
     x = Axis("milliseconds after acceptance", max(low * 0.8, 0.01), max(budget_ms * 1.25, 1.0), log=True)
-    picture = svg.lines("Latency", x, Axis("% done by then", 0, 100), drawn)
+    inside = [Line(line.name, [point for point in line.points if point[0] <= x.high], line.colour) for line in drawn]
+    picture = svg.lines("Latency", x, Axis("% done by then", 0, 100), inside)
     text = "How soon after acceptance a model's score was there. Every model scores every request; the policy picks."
     records = [model.record(found.requests) for model in found.models]
     return f"<h2>How fast each model was</h2><p>{text}</p>{picture}{table(records)}"

@@ -20,11 +20,11 @@ ROLES = ("gateway", "worker", "decoy", "schedules")
 @click.option("--replica", default="", help="The name of a role's process among its like; a random one unless given.")
 @options.project
 def serve(role: str | None, model: str, replica: str, project: Project) -> int:
-    """Serve every goal on this machine, or run one role of it in the foreground.
+    """Serve every goal on this machine, or run one role of it.
 
-    Without ROLE: a gateway, a worker for every replica of every model, and a decoy, each a process that is started
-    again when it dies or hangs. ROLE worker takes MODEL. The first SIGTERM or Ctrl-C stops cleanly: no more requests
-    are taken in, those in flight are answered. The second stops hard.
+    In the foreground. Without ROLE: a gateway, a worker for every replica of every model, and a decoy, each a process
+    that is started again when it dies or hangs. ROLE worker takes MODEL. The first SIGTERM or Ctrl-C stops cleanly:
+    no more requests are taken in, those in flight are answered. The second stops hard.
     """
     from rdv.cli import serving
 

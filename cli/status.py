@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from rdv.config import Project
 
 GOALS = ["goal", "url", "accepted", "answered", "defaults", "errors", "open", "balances", "p50_ms", "p99_ms"]
-MODELS = ["model", "tiers", "version", "replicas", "scored", "chosen", "late", "no_answer", "p50_ms", "p99_ms"]
+SHARES = ["chosen_share", "late_share", "no_answer_share"]
+MODELS = ["model", "tiers", "version", "replicas", "scored", *SHARES, "p50_ms", "p99_ms"]
 PROCESSES = ["process", "pid", "status", "restarts", "last_end"]
 
 
@@ -23,8 +24,8 @@ PROCESSES = ["process", "pid", "status", "restarts", "last_end"]
 def status(wait_s: float, project: Project, form: str) -> None:
     """Show goals, models, versions, latencies and the ledger.
 
-    chosen, late and no_answer are shares of the requests since the gateway began; latencies are from a request's
-    acceptance, in milliseconds. Exit code 5 when nothing serves.
+    Shares are of the requests since the gateway began: answered with a model's score, scored too late, not scored.
+    Latencies are from a request's acceptance, in milliseconds. Exit code 5 when nothing serves.
     """
     from rdv.cli import status_views, waiting
 

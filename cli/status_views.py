@@ -43,9 +43,9 @@ def model_records(status: ServingStatus) -> list[Record]:
             "version": ", ".join(sorted({one["version"] for one in found["replicas"]})),
             "replicas": len(found["replicas"]),
             "scored": found["scored"],
-            "chosen": found["choice_share"],
-            "late": found["late_share"],
-            "no_answer": found["no_answer_share"],
+            "chosen_share": found["choice_share"],
+            "late_share": found["late_share"],
+            "no_answer_share": found["no_answer_share"],
             **quantiles(found["latency"]),
         }
         for view in status.gateways

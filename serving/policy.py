@@ -76,7 +76,7 @@ def decode_policy(data: bytes) -> Policy:
     try:
         return msgspec.json.decode(data, type=Policy)
     except msgspec.MsgspecError as error:
-        raise ConfigError(f"the policy cannot be read: {error}", "see `rdv policy show`") from None
+        raise ConfigError(f"the policy cannot be read: {error}", "see `rdv help settings`") from None
 
 
 def encode_policy(policy: Policy) -> bytes:

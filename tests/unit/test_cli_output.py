@@ -84,3 +84,16 @@ def test_overrides_are_pairs() -> None:
     assert pairs(["a.b=1", "c = x=y "], "--set") == {"a.b": "1", "c": "x=y"}
     with pytest.raises(UsageError, match="--set 'novalue'"):
         pairs(["novalue"], "--set")
+
+
+def test_shares_are_not_rounded_up_to_all() -> None:
+    """99.999 % is not shown as 100 %, and only columns of shares are per cent."""
+    assert output.shown("share", 0.99999) == "99.99 %"
+    assert output.shown("share", 1.0) == "100 %"
+    assert output.shown("auc", 0.99999) == "1"
+
+
+def test_moments_are_shown_to_the_second() -> None:
+    """A moment in UTC loses what nobody reads; any other text stays as it is."""
+    assert output.cell("2026-05-01T10:11:12.345+00:00") == "2026-05-01 10:11:12"
+    assert output.cell("2026-05-01T10:11:12+02:00") == "2026-05-01T10:11:12+02:00"

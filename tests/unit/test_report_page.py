@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdv.cli.report_facts import Event, facts
-from rdv.cli.report_page import Mark, Sheet, page, percent
+from rdv.cli.report_page import Mark, Sheet, page
 from rdv.cli.report_svg import Axis, linear_ticks, log_ticks
 
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12)
@@ -98,9 +98,3 @@ def test_places_stay_inside_the_frame(low: float, value: float, log: bool) -> No
     """No value is drawn outside its chart."""
     at = Axis("x", low, low * 2, log).place(10, 100)
     assert 10 <= at(value) <= 100.0001
-
-
-def test_shares_are_not_rounded_up_to_all() -> None:
-    """99.999 % is not shown as 100 %."""
-    assert percent(0.99999) == "99.99 %"
-    assert percent(1.0) == "100 %"
