@@ -32,6 +32,7 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
         "artifacts": MappingProxyType(
             {
                 "dir": Adapter("rdv.backends.blobs_dir:DirBlobs"),
+                "hdfs": Adapter("rdv.backends.blobs_hdfs:HdfsBlobs", "cluster", remote=True),
                 "s3": Adapter("rdv.backends.blobs_s3:S3Blobs", "cluster", remote=True),
             }
         ),

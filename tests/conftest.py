@@ -106,6 +106,14 @@ def s3_server(live_server: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
+def hdfs_servers(live_server: Callable[..., Any]) -> Any:
+    """One HDFS for the whole session: every test takes a folder of its own."""
+    server = live_server("hdfs:HdfsServers", "hdfs")
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
 def vault_server(live_server: Callable[..., Any]) -> Any:
     """One Vault for the whole session: every test takes paths of its own."""
     server = live_server("vault:VaultServer", "hvac")

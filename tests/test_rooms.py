@@ -35,7 +35,7 @@ PICKLES = {"pickle", "joblib", "cloudpickle", "dill", "shelve"}
 # Import name -> name in setup.cfg, where they differ.
 DISTRIBUTIONS = {"prometheus_client": "prometheus-client", "nomad": "python-nomad", "consul": "py-consul"}
 # Installed by the one of ours that it is part of.
-COMES_WITH = {"botocore": "boto3", "pandas": "statsmodels", "requests": "consul"}
+COMES_WITH = {"botocore": "boto3", "pandas": "statsmodels", "requests": "consul", "urllib3": "consul"}
 
 
 @dataclass(frozen=True)

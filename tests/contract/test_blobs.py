@@ -288,3 +288,31 @@ class TestS3(BlobsContract):
             lambda key, data: file(key).write_bytes(data) and None,
             ("rdv.backends.blobs_s3", "S3Blobs", [place]),
         )
+
+
+@pytest.mark.live
+class TestHdfs(BlobsContract):
+    """A folder of HDFS."""
+
+    @pytest.fixture
+    def door(self, hdfs_servers: Any, tmp_path: Path) -> Door:
+        """A folder that nobody used before; past the port it is reached by the plain client."""
+        import hdfs
+
+        from rdv.backends.blobs_hdfs import HdfsBlobs
+
+        root = f"/{tmp_path.parent.name}/{tmp_path.name}"
+        place = f"{root}?url={hdfs_servers.url}&user=root"
+        client = hdfs.InsecureClient(hdfs_servers.url, user="root")
+
+        def peek(key: str) -> bytes | None:
+            if client.status(f"{root}/{key}", strict=False) is None:
+                return None
+            with client.read(f"{root}/{key}") as stream:
+                data: bytes = stream.read()
+            return data
+
+        def poke(key: str, data: bytes) -> None:
+            client.write(f"{root}/{key}", data)
+
+        return Door(lambda: HdfsBlobs(place), peek, poke, ("rdv.backends.blobs_hdfs", "HdfsBlobs", [place]))
