@@ -260,4 +260,5 @@ def _merged(ranges: list[tuple[int, int]]) -> Ranges:
 
 def _complement(ranges: Ranges) -> Ranges:
     edges = [-1, *(edge for low, high in ranges for edge in (low, high)), TOP + 1]
-    return tuple((low + 1, high - 1) for low, high in zip(edges[::2], edges[1::2], strict=True) if low + 1 < high)
+    gaps = [(low + 1, high - 1) for low, high in zip(edges[::2], edges[1::2], strict=True) if low + 1 < high]
+    return tuple((low, high) for low, high in gaps if not 0xD800 <= low <= high <= 0xDFFF)
