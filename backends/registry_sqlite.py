@@ -33,7 +33,7 @@ _SETUP = (
 )
 _READ = "SELECT value, last FROM entries WHERE key = ?"
 _registries: weakref.WeakSet[SqliteRegistry] = weakref.WeakSet()
-# connections of the parent process: using or closing one here would break the parent's locks
+# connections of the parent process: SQLite supports neither using nor closing one after a fork
 _parents: list[sqlite3.Connection] = []
 
 

@@ -1,7 +1,7 @@
 """A goal's request schema: a listed part of JSON Schema, compiled once to a fast and strict decoder.
 
-Of a body that has a key twice the last value counts (every one of them must be valid by itself); see
-docs/decisions on duplicate keys. Numbers are doubles, as they travel to the models.
+Of a key that is there twice the last value counts, and the earlier ones must have the field's type and bounds (see
+docs/decisions/0004-duplicate-keys.md). Numbers are doubles, as they travel to the models.
 """
 
 from __future__ import annotations

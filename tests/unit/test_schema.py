@@ -402,3 +402,11 @@ def test_probes_reach_every_edge() -> None:
     assert {"x", "y", None} <= {one.get("kind") for one in found if "kind" in one}
     assert any("income" in one and one["income"] is None for one in found)
     assert any("income" not in one for one in found)
+
+
+def test_the_page_on_schemas_lists_every_keyword() -> None:
+    """The page for users has each supported keyword with its meaning, word for word."""
+    page = (Path(__file__).parents[2] / "docs" / "request-schemas.md").read_text()
+    for keyword in KEYWORDS:
+        assert f"| `{keyword.name}` |" in page
+        assert f"| {keyword.meaning} |" in page
