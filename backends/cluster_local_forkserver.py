@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from rdv.backends.cluster_local_child import THREAD_SETTINGS, run_step
+from rdv.backends.cluster_local_child import prepare, reseed, run_step
 from rdv.backends.cluster_local_files import cancel_asked, settle
 from rdv.backends.cluster_local_memory import (
     MemoryGroup,
@@ -154,8 +154,9 @@ class ForkServer:
 
     def _fork(self, run: Run, folder: Path) -> _Step:
         group = self._groups.make(run.memory_mb << 20) if self._groups else None
-        parent, warm = os.getpid(), frozenset(sys.modules)
+        parent, warm = os.getpid(), len(sys.modules)
         reading, writing = os.pipe()
+        reseed()
         try:
             began = time.monotonic()
             pid = os.fork()
@@ -279,9 +280,7 @@ def _last_word(said_fd: int) -> Said:
 def main(arguments: list[str]) -> None:
     """Serve the dispatcher at the other end of the socket with this number. Then `--sample` or `--cgroup`, modules."""
     dispatcher = socket.socket(fileno=int(arguments[0]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
-    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # else importing pyarrow starts a thread
+    prepare()
     adopt_orphans()
     groups = memory_groups() if arguments[1] == "--cgroup" else None
     if groups:

@@ -19,7 +19,7 @@ from types import FrameType
 
 import msgspec
 
-from rdv.backends.cluster_local_child import run_step
+from rdv.backends.cluster_local_child import prepare, run_step
 from rdv.backends.cluster_local_memory import V1, MemoryGroup, cgroup_base, family
 from rdv.backends.cluster_local_messages import Said
 from rdv.backends.cluster_local_verdict import Ending, verdict
@@ -51,6 +51,7 @@ def main(task_folder: Path, alloc_folder: Path) -> int:
 
 
 def _run(folder: Path, spec: StepSpec) -> Ending:
+    prepare()
     adopt_orphans()
     group = _memory_group(spec.resources.memory_mb << 20)
     kills = group.oom_kills() if group else 0
@@ -59,7 +60,7 @@ def _run(folder: Path, spec: StepSpec) -> Ending:
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        run_step(folder, parent, writing, lambda: None, frozenset())
+        run_step(folder, parent, writing, lambda: None, len(sys.modules))
     os.close(writing)
     stopped = _kill_when_asked(pid)
 
