@@ -61,7 +61,8 @@ class CatBoostPredictor:
         except catboost.CatBoostError as error:
             raise ModelUnloadable(f"CatBoost refused {file.name}: {error}", "publish it again or roll back") from error
         self._check_inputs(info, file)
-        self._order = _label_order(info, file, list(self._model.classes_))
+        classes: Any = self._model.classes_
+        self._order = _label_order(info, file, list(classes))
 
     def predict(self, matrix: Matrix) -> Matrix:
         """Scores (n, width) of a matrix (n, d); see `rdv.flavours.Predictor`."""

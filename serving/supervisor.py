@@ -33,7 +33,7 @@ from rdv.supervise import TaskOwner
 from rdv.telemetry import json_logs
 
 SUPERVISOR = "supervisor"
-RESTART = RestartPolicy(first_s=0.1, ceiling_s=5.0)
+RESTART = RestartPolicy(first_s=0.1, factor=1.5, ceiling_s=5.0)
 _LOCK = "serve.lock"
 _STOP_S = 5.0
 
