@@ -7,6 +7,7 @@ not at all, and the build caches stay until everything stands. Needs Go; HDFS (-
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import os
 import pathlib
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -119,24 +121,30 @@ def go_environment(build: pathlib.Path) -> dict[str, str]:
 
 def run(command: list[str], cwd: pathlib.Path, env: dict[str, str], label: str, total: int = 0) -> None:
     """Run a build, show how far it is, and end it with all its children when we are interrupted."""
-    begun = shown = time.monotonic()
-    tail: list[str] = []
-    done = 0
+    tail: collections.deque[str] = collections.deque(maxlen=40)
+    lines = 0
+    begun, over = time.monotonic(), threading.Event()
+
+    def show() -> None:  # beside the reading: one large package may take minutes without a line
+        while not over.wait(STEP_S):
+            of = f" of {total}" if total else ""
+            say(f"{label}: {lines}{of} packages, {time.monotonic() - begun:.0f} s")
+
     with subprocess.Popen(
         command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, process_group=0,
     ) as child:  # fmt: skip
+        threading.Thread(target=show, daemon=True).start()
         try:
             assert child.stdout is not None
             for line in child.stdout:
-                done += 1
-                tail = [*tail[-39:], line]
-                if time.monotonic() - shown > STEP_S:
-                    shown = time.monotonic()
-                    say(f"{label}: {done}{f' of {total}' if total else ''} packages, {shown - begun:.0f} s")
+                lines += 1
+                tail.append(line)
         except BaseException:
             os.killpg(child.pid, signal.SIGTERM)
             raise
+        finally:
+            over.set()
     if child.returncode:
         raise CannotInstall(f"{label} failed ({' '.join(command)}):\n{''.join(tail)}")
 
