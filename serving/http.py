@@ -118,20 +118,28 @@ class HttpServer:
                 raise
             raise Refusal(408, "body_timeout", "the body did not arrive in time") from None
         except RSGIProtocolClosed:
-            raise Refusal(400, "bad_body", "the body is malformed or was cut off") from None
+            raise _bad_body() from None
         finally:
             self._reading.end(task)
 
     async def _chunks(self, proto: RSGIHTTPProtocol) -> bytes:
         most = self._bounds.body_bytes
         chunks: list[bytes] = []
-        size = 0
+        size, ended = 0, False
         async for chunk in proto:
+            # a whole body ends with one empty chunk, a broken one with two: nothing else tells them apart
+            if ended:
+                raise _bad_body()
+            ended = not chunk
             size += len(chunk)
             chunks.append(chunk)
             if size > most or len(chunks) > 64 + most // 256:
                 raise Refusal(413, "too_large", f"the body may have {most} bytes, in few chunks")
         return b"".join(chunks)
+
+
+def _bad_body() -> Refusal:
+    return Refusal(400, "bad_body", "the body is malformed or was cut off")
 
 
 class _Patience:
