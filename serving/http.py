@@ -71,7 +71,10 @@ class HttpServer:
 
     async def serve(self) -> None:
         """Serve until `stop`; returns when no connection is left."""
-        await self._server.run()
+        try:
+            await self._server.run()
+        finally:
+            self._reading.close()
 
     def stop(self, limit_s: float) -> None:
         """Take no connection any more, finish the requests in flight for at most limit_s, hang up on the rest."""
@@ -160,6 +163,14 @@ class _Patience:
 
     def end(self, task: asyncio.Task[Any]) -> None:
         self._since.pop(task, None)
+
+    def close(self) -> None:
+        """End every task that is still reading, and the timer."""
+        for task in self._since:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def overdue(self, task: asyncio.Task[Any]) -> bool:
         """Whether a task was cancelled because of its body, and nobody else wants it cancelled."""

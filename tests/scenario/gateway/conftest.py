@@ -125,9 +125,8 @@ class Live:
         reader, writer = await asyncio.open_unix_connection(self.facts["admin"])
         data = b"" if body is None else json.dumps(body).encode()
         kind = "content-type: application/json\r\n" if data else ""
-        writer.write(
-            f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n{kind}\r\n".encode() + data
-        )
+        head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n{kind}\r\n"
+        writer.write(head.encode() + data)
         try:
             return await read_answer(reader)
         finally:
