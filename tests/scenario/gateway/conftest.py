@@ -65,7 +65,7 @@ class Live:
     facts: dict[str, Any]
     stack: AsyncExitStack
     stop: asyncio.Event
-    done: "asyncio.Task[None]"
+    done: "asyncio.Future[None]"
     seen: dict[str, list[bytes]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     marks: list[bytes] = field(default_factory=list)
@@ -257,3 +257,24 @@ def ledger_of() -> Callable[[dict[str, Any]], tuple[int, int, int, int, int]]:
         return tuple(one[name] for name in ("accepted", "answered", "defaults", "errors", "open"))  # type: ignore[return-value]
 
     return of
+
+
+@pytest.fixture
+def project_of() -> Callable[..., Project]:
+    """project_of(folder, **config): a project of such a configuration."""
+    return lambda folder, **change: Project(folder, config(**change))
+
+
+@pytest.fixture
+def client_of() -> Callable[..., None]:
+    """client_of(facts, scenario): a scenario against a gateway that runs elsewhere, bounded in time."""
+
+    async def within(facts: dict[str, Any], scenario: Callable[[Live], Awaitable[None]]) -> None:
+        async with asyncio.timeout(HANG_S), AsyncExitStack() as stack:
+            await scenario(Live(Project(Path(), config()), facts, stack, asyncio.Event(), asyncio.Future()))
+
+    def running(facts: dict[str, Any], scenario: Callable[[Live], Awaitable[None]]) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(within(facts, scenario))
+
+    return running
