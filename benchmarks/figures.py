@@ -31,7 +31,8 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     compare: `ours`, `ratio` (ours / peer) or `excess` (ours - peer). direction: the limit is the least or the most
     allowed. floor: the limit (None: no limit, only an aim); short: the limit of the short form where it is another one.
-    command, date and machine say where the limit was last seen to hold.
+    command, date and machine say where the limit was last seen to hold. noise_ms: when an idle timer was later than
+    this in the same run, a miss in the short form says more about the machine than about us.
     """
 
     what: str
@@ -45,6 +46,7 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     floor: float | None = None
     aim: float | None = None
     short: float | None = None
+    noise_ms: float | None = None
 
     def limit(self, short: bool) -> float | None:
         """The limit of the full or of the short form."""
@@ -52,7 +54,10 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure beside its floor. value: what was compared. verdict `shown`: nothing is asked of it."""
+    """A figure beside its floor. value: what was compared.
+
+    verdict: `shown` when nothing is asked of it, `noisy` for a miss on a machine too unquiet to tell (short form only).
+    """
 
     figure: str
     what: str
@@ -65,7 +70,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None
     aim: float | None
     timer_ms: float | None
-    verdict: Literal["pass", "FAIL", "shown"]
+    verdict: Literal["pass", "FAIL", "shown", "noisy"]
     at_aim: bool
     detail: dict[str, Any] = {}
 
@@ -94,7 +99,6 @@ def holds(value: float, limit: float, direction: str) -> bool:
 def judge(figure: Figure, floor: Floor, short: bool) -> Row:
     """A figure with its verdict."""
     value, limit = compared(figure, floor), floor.limit(short)
-    shown = limit is None
     return Row(
         figure=figure.figure,
         what=floor.what,
@@ -107,10 +111,27 @@ def judge(figure: Figure, floor: Floor, short: bool) -> Row:
         limit=limit,
         aim=floor.aim,
         timer_ms=figure.timer_ms,
-        verdict="shown" if shown else "pass" if holds(value, limit, floor.direction) else "FAIL",
+        verdict=_verdict(figure, floor, value, short),
         at_aim=floor.aim is not None and holds(value, floor.aim, floor.direction),
         detail=figure.detail,
     )
+
+
+def _verdict(figure: Figure, floor: Floor, value: float, short: bool) -> Literal["pass", "FAIL", "shown", "noisy"]:
+    limit = floor.limit(short)
+    if limit is None:
+        return "shown"
+    if holds(value, limit, floor.direction):
+        return "pass"
+    noise_ms = floor.noise_ms
+    unquiet = noise_ms is not None and figure.timer_ms is not None and figure.timer_ms > noise_ms
+    return "noisy" if short and unquiet else "FAIL"
+
+
+def better(first: Row, second: Row) -> Row:
+    """Of two attempts at a figure the one that passed, else the one on the noisy machine, else the second."""
+    order = ("pass", "shown", "noisy", "FAIL")
+    return first if order.index(first.verdict) < order.index(second.verdict) else second
 
 
 def missing(name: str, floor: Floor, short: bool, reason: str) -> Row:

@@ -1,6 +1,8 @@
 """All figures against their floors: `make bench`, in short form `make bench-short`.
 
 Starts whatever it measures, prints a table, writes JSON, and ends with 1 when a figure is below its floor or missing.
+The short form measures once where the full form takes medians of 3; so it runs a scenario with a miss again, at most
+twice: a slow program misses every time, an unlucky one does not.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from figures import Figure, Floor, Row, judge, missing, read_floors
+from figures import Figure, Floor, Row, better, judge, missing, read_floors
 from table import document, table
 
 HERE = Path(__file__).parent
+ATTEMPTS = 3
 # In the order of the run: what is quick to fail comes first, what fills memory and disk last.
 SCENARIOS: dict[str, tuple[str, ...]] = {
     "command_start": ("help-ms", "help-imports"),
@@ -48,6 +51,19 @@ def run_scenario(name: str, floors: dict[str, Floor], short: bool) -> list[Row]:
         reason = f"{name} reports {', '.join(sorted(unknown))}, which floors.toml does not know"
     rows = [judge(figure, floors[figure.figure], short) for figure in seen if figure.figure in floors]
     return rows + [missing(figure, floors[figure], short, reason) for figure in SCENARIOS[name] if figure not in names]
+
+
+def run_until_it_holds(name: str, floors: dict[str, Floor], attempts: int) -> list[Row]:
+    """The rows of the short form of a scenario, each the best of up to so many attempts."""
+    rows = run_scenario(name, floors, True)
+    for attempt in range(1, attempts):
+        missed = [row.figure for row in rows if row.verdict == "FAIL"]
+        if not missed:
+            break
+        print(f"bench: {name} again, attempt {attempt + 1}: {', '.join(missed)} missed", file=sys.stderr, flush=True)
+        again = {row.figure: row for row in run_scenario(name, floors, True)}
+        rows = [better(row, again.get(row.figure, row)) for row in rows]
+    return rows
 
 
 def arguments(told: Sequence[str] | None = None) -> argparse.Namespace:
@@ -78,7 +94,7 @@ def main() -> int:
     for name in asked.only:
         from_s = time.monotonic()
         print(f"bench: {name} ...", file=sys.stderr, flush=True)
-        rows += run_scenario(name, floors, asked.short)
+        rows += run_until_it_holds(name, floors, ATTEMPTS) if asked.short else run_scenario(name, floors, False)
         print(f"bench: {name} {time.monotonic() - from_s:.0f} s", file=sys.stderr, flush=True)
     about = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -283,3 +283,38 @@ def test_children_are_found(bench: SimpleNamespace) -> None:
         assert child in bench.processes.descendants(os.getpid())
         assert any("idle.py" in part for part in bench.processes.command_line(child))
         assert 1.0 < bench.processes.resident_mb(child) < 500.0
+
+
+@pytest.mark.parametrize(
+    ("value", "timer_ms", "short", "verdict"),
+    [(9.0, 50.0, True, "noisy"), (9.0, 50.0, False, "FAIL"), (9.0, 2.0, True, "FAIL"), (7.0, 50.0, True, "pass")],
+)
+def test_only_an_unquiet_machine_excuses_a_short_miss(
+    bench: SimpleNamespace, floor: dict[str, object], value: float, timer_ms: float, short: bool, verdict: str
+) -> None:
+    """A miss is called noisy only in the short form, and only when the idle timer was late in the same run."""
+    asked = bench.figures.Floor(**floor, floor=8.0, noise_ms=8.0)
+    seen = bench.figures.Figure(figure="f", ours=value, timer_ms=timer_ms)
+    assert bench.figures.judge(seen, asked, short).verdict == verdict
+
+
+@pytest.mark.parametrize(("values", "runs", "verdict"), [([9, 7], 2, "pass"), ([9, 9, 9], 3, "FAIL"), ([7], 1, "pass")])
+def test_a_short_miss_is_measured_again_until_it_holds_or_never_does(
+    bench: SimpleNamespace,
+    floor: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    values: list[int],
+    runs: int,
+    verdict: str,
+) -> None:
+    """The short form repeats a scenario with a miss up to its number of attempts; one that always misses fails."""
+    asked = bench.figures.Floor(**floor, floor=8.0)
+    told = iter(values)
+
+    def run_scenario(name: str, floors: dict[str, object], short: bool) -> list[object]:
+        return [bench.figures.judge(bench.figures.Figure(figure="f", ours=next(told)), asked, short)]
+
+    monkeypatch.setattr(bench.run, "run_scenario", run_scenario)
+    rows = bench.run.run_until_it_holds("s", {}, 3)
+    assert [row.verdict for row in rows] == [verdict]
+    assert len(list(told)) == len(values) - runs
