@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from rdv.errors import UsageError
 from rdv.ids import digest_file
+
+_PARSING = threading.Lock()
 
 
 def project_modules(module: str, folder: Path) -> dict[str, Path]:
@@ -54,7 +57,10 @@ def _file_of(module: str, folder: Path) -> Path | None:
 
 def _imported(module: str, file: Path) -> Iterator[str]:
     try:
-        tree = ast.parse(file.read_bytes(), str(file))
+        # CPython 3.11 counts the depth of a tree per interpreter, not per thread: two threads that parse at once may
+        # both fail with "AST constructor recursion depth mismatch".
+        with _PARSING:
+            tree = ast.parse(file.read_bytes(), str(file))
     except (SyntaxError, ValueError) as error:
         raise UsageError(f"{file.name} cannot be read as Python: {error}", "mend the file and run again") from None
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]

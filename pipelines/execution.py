@@ -210,8 +210,9 @@ class Execution:
                 raise Interrupted("the run was stopped", "run again; what is done stays done")
             outcome = self._attempt(task, payload, attempt)
             self.peaks.note(kind, outcome.peak_memory_bytes)
-            if outcome.status is Status.SUCCEEDED and self._naming.catalog.look(payload.name) is not None:
-                self.trained += task.family == "train" and not outcome.joined
+            made = self._naming.catalog.look(payload.name) if outcome.status is Status.SUCCEEDED else None
+            if made is not None:
+                self.trained += task.family == "train" and made.run == self.run
                 self.tell("done", task, outcome.step, f"{outcome.wall_s:.1f} s")
                 return
             then = after(outcome, attempt, f"{task.family} {shown(task)}".strip(), train.retries, train.memory_mb)

@@ -78,6 +78,7 @@ class Naming:
         self._names: dict[tuple[type[Task], str], str] = {}
         self._codes: dict[tuple[str, ...], str] = {}
         self._external: dict[type[Task], dict[str, str]] = {}
+        self._guard = threading.Lock()
 
     def name(self, task: Task) -> str | None:
         """The artifact that a task makes; None while something that it reads is missing."""
@@ -163,17 +164,19 @@ class Naming:
     def external(self, task: Task) -> dict[str, str]:
         """Digests of what a task reads beside artifacts, as they were at the first look."""
         kind = type(task)
-        if kind not in self._external:
-            self._external[kind] = task.external()
-        return self._external[kind]
+        with self._guard:
+            if kind not in self._external:
+                self._external[kind] = task.external()
+            return self._external[kind]
 
     def code(self, task: Task) -> str:
         """The code version of a task, as it was at the first look."""
         kind = type(task)
         mark = (class_path(kind), *task.code_modules())
-        if mark not in self._codes:
-            self._codes[mark] = task_code(kind, task.code_modules(), self._folder)
-        return self._codes[mark]
+        with self._guard:
+            if mark not in self._codes:
+                self._codes[mark] = task_code(kind, task.code_modules(), self._folder)
+            return self._codes[mark]
 
 
 def task_code(kind: type[Task], modules: Iterable[str], folder: Path) -> str:

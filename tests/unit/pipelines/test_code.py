@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def test_a_task_of_ours_counts_by_its_own_version(tmp_path: Path) -> None:
     assert project_modules("rdv.pipelines.train", tmp_path) == {}
     assert code_version("rdv.pipelines.train", tmp_path, "1") == code_version("rdv.other", tmp_path, "1")
     assert code_version("rdv.pipelines.train", tmp_path, "1") != code_version("rdv.pipelines.train", tmp_path, "2")
+
+
+def test_threads_may_ask_at_once(project: Path) -> None:
+    """Many threads get the same version of the same code, none of them an error."""
+    deep = "\n".join(f"X{n} = {'(' * 40}{n}{')' * 40}" for n in range(200))
+    (project / "late.py").write_text(deep)
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(lambda _: code_version("tasks", project, "1"), range(32)))) == 1
 
 
 def test_a_file_that_does_not_parse_is_named(project: Path) -> None:
