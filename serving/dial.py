@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rdv.errors import RdvError
 from rdv.folder_watch import FolderWatch
 from rdv.restarts import Again, RestartPolicy, after_death
 from rdv.serving.bus.frames import FramesSubscription, subscribe
@@ -108,8 +107,8 @@ class Dialer:
             while path.exists():
                 try:
                     await self._sit(seat, path, line)
-                except RdvError as error:
-                    self._tell(line, False, str(error))
+                except Exception as error:  # whatever one gateway does, the others are served on
+                    self._tell(line, False, str(error) or type(error).__name__)
                 failures = [*failures[-8:], now()]
                 again = after_death(REDIAL, failures, now(), random.random(), line.refused)
                 assert isinstance(again, Again)

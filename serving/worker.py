@@ -94,6 +94,7 @@ class Worker:
             pointer_key(self._post.model),
             lambda entry: tell_loop(loop, self._told, entry),
             lambda error: tell_loop(loop, self._not_told, error),
+            lambda: not loop.is_closed(),
         )
         self._owner.task("pointer", self._pursue)
 
