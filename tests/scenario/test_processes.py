@@ -104,7 +104,8 @@ def test_a_crash_loop_is_called_so() -> None:
     """A child that always exits is restarted with growing waits, and from the third time on it says `too_fast`."""
 
     async def main(supervisor: ProcessSupervisor, seen: Seen) -> None:
-        supervisor.start(ProcessSpec(name="bad", argv=(sys.executable, "-S", "-c", "raise SystemExit(3)"), restart=SOON))
+        argv = (sys.executable, "-S", "-c", "raise SystemExit(3)")
+        supervisor.start(ProcessSpec(name="bad", argv=argv, restart=SOON))
         event = await seen.until("too_fast", 2)
         assert "exit code 3" in event.reason
         assert "restarts too fast" in event.reason
