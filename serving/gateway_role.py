@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import logging
 import os
 import resource
 import socket
@@ -30,6 +32,7 @@ from rdv.supervise import TaskOwner
 SPARE_FILES = 512
 ADMIN_BODY_BYTES = 1 << 20
 GC_THRESHOLDS = (50_000, 20, 100)
+_log = logging.getLogger("rdv.gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
     hubs: list[FramesHub] = []
 
     def make_hub(on_scores: OnScores, on_lost: OnLost) -> FramesHub:
-        hubs.append(FramesHub(name, on_scores, on_lost))
+        refused = functools.partial(_log.warning, "a subscriber was refused: %s")
+        hubs.append(FramesHub(name, on_scores, on_lost, on_refused=refused))
         return hubs[0]
 
     gateway = Gateway(project, name, make_hub)
@@ -142,6 +146,7 @@ def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
         data.stop(drain_s)
 
     async def close() -> None:
+        process.board.stop()
         gateway.close()
         await process.hub.close()
 

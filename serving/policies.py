@@ -55,6 +55,7 @@ class PolicyBoard:
         self._desks, self._registry = desks, registry
         self._held = {goal: _Held() for goal in desks}
         self._loop = asyncio.get_running_loop()
+        self._wanted = True
 
     def start(self) -> None:
         """Follow the registry, from threads that end with the process."""
@@ -66,7 +67,11 @@ class PolicyBoard:
             def failed(error: Exception, goal: str = goal) -> None:
                 _log.warning("the policy of %s cannot be watched, it stays as it is: %s", goal, error)
 
-            follow(self._registry, policy_key(goal), told, failed)
+            follow(self._registry, policy_key(goal), told, failed, lambda: self._wanted)
+
+    def stop(self) -> None:
+        """Follow the registry no longer."""
+        self._wanted = False
 
     def state(self, goal: str) -> PolicyState:
         """What is in force for a goal; NotFound for an unknown one."""
