@@ -113,7 +113,7 @@ async def ready(project: Project, commands: Commands) -> str:
 
     if not await until(all_there, READY_S):
         raise TimedOut(f"not every worker was ready after {READY_S:g} s", "see .rdv/serve.log in the demo's folder")
-    return str(ready_status(project, READY_S).gateways[0]["url"])
+    return str(ready_status(project, READY_S, commands.check_serving).gateways[0]["url"])
 
 
 async def verdict(project: Project, traffic: Traffic, story: Story) -> list[Line]:

@@ -8,10 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from rdv.cli.children import Server, last_words
 from rdv.cli.findings import Finding, judge
 from rdv.errors import StepFailed
 
@@ -30,6 +28,7 @@ GOAL = "sum"
 OFFSETS: Mapping[str, float] = {"sum/plain": 0.0, "sum/thousand": 1000.0}
 FIELDS = ("a", "b", "c")
 REQUESTS = 200
+VERSION = "v1"
 START_S, STOP_S, ANSWER_S = 60.0, 20.0, 10.0
 LARGEST = 2**40
 
@@ -87,9 +86,9 @@ def build(folder: Path) -> Project:
     store, registry = select.artifacts(project), select.registry(project)
     for model, offset in OFFSETS.items():
         made = publish(store, model, offset, folder)
-        version = Version(model=model, version="v1", artifact=made.name, digest=made.digest())
-        registry.put(version_key(model, "v1"), encode(version), expect=0)
-        pointer.deploy(registry, model, "v1", "doctor", SystemClock())
+        version = Version(model=model, version=VERSION, artifact=made.name, digest=made.digest())
+        registry.put(version_key(model, VERSION), encode(version), expect=0)
+        pointer.deploy(registry, model, VERSION, "doctor", SystemClock())
     return project
 
 
@@ -116,25 +115,22 @@ def publish(store: Any, model: str, offset: float, folder: Path) -> Any:
 def serving(project: Project) -> Iterator[tuple[str, int]]:
     """Serve a project by processes of its own while the block lasts; host and port of its gateway once it is ready."""
     from rdv.cli.waiting import ready_status
+    from rdv.serving.status import wait_until_served
 
     log = project.state / "serve.log"
-    argv = [sys.executable, "-P", "-m", "rdv.cli", "serve", "--project", str(project.folder)]
-    with log.open("wb") as file:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+    server = Server(project.folder, log)
     try:
-        address = urlsplit(str(ready_status(project, START_S).gateways[0]["url"]))
+        found = ready_status(project, START_S, server.check)
+        for model in OFFSETS:
+            wait_until_served(project, model, VERSION, START_S)
+        address = urlsplit(str(found.gateways[0]["url"]))
         assert address.hostname is not None
         assert address.port is not None
         yield address.hostname, address.port
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        raise StepFailed(f"serving ended with {process.returncode}: {log.read_text()[-300:]}")
+        code = server.stop(STOP_S)
+    if code:
+        raise StepFailed(f"serving ended with {code}: {last_words(log.read_bytes())}")
 
 
 def ask(address: tuple[str, int]) -> tuple[dict[str, tuple[int, Any]], list[float]]:

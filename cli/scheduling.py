@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from rdv.cli.children import rdv_argv
 from rdv.cli.options import require_model
 from rdv.errors import UsageError
 
@@ -58,8 +58,7 @@ def command(project: Project, model: str) -> list[str]:
 
 def train_command(project: Project, model: str, arguments: Sequence[str]) -> list[str]:
     """argv of `rdv train` for a project and its environment; nobody is there to be asked."""
-    place = ["--project", str(project.folder), "--env", project.env, "--yes"]
-    return [sys.executable, "-P", "-m", "rdv.cli", "train", model, *arguments, *place]
+    return rdv_argv(["train", model, *arguments, "--env", project.env, "--yes"], project.folder)
 
 
 def record(schedule: Schedule) -> dict[str, Any]:

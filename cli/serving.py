@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rdv.cli import output
+from rdv.cli.children import rdv_argv
 from rdv.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ def run_all(project: Project, with_schedules: bool = False) -> int:
     from rdv.serving.role_specs import ExtraRole
     from rdv.serving.supervisor import serve
 
-    place = ("--project", str(project.folder), "--env", project.env)
-    schedules = ExtraRole(SCHEDULES, (sys.executable, "-P", "-m", "rdv.cli", "serve", SCHEDULES, *place))
+    schedules = ExtraRole(SCHEDULES, tuple(rdv_argv(["serve", SCHEDULES, "--env", project.env], project.folder)))
     serve(project, [schedules] if with_schedules else [], said_ready(project))
     return 0
 

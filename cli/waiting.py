@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
@@ -17,15 +18,17 @@ LOOK_S = 0.05
 ANSWER_S = 2.0
 
 
-def ready_status(project: Project, wait_s: float) -> ServingStatus:
+def ready_status(project: Project, wait_s: float, check: Callable[[], None] = lambda: None) -> ServingStatus:
     """The status once every gateway says that it is ready, or as it is when wait_s is 0.
 
-    Ready: a score has gone round the bus. Raises Unreachable when no gateway answers, TimedOut after wait_s.
+    Ready: a score has gone round the bus. check: called at every look; what it raises ends the waiting. Raises
+    Unreachable when no gateway answers, TimedOut after wait_s.
     """
     from rdv.serving.status import read_status
 
     until = time.monotonic() + wait_s
     while True:
+        check()
         try:
             found = read_status(project)
             if not wait_s or all(is_ready(view) for view in found.gateways):
