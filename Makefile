@@ -39,7 +39,7 @@ servers: ## Nomad, Consul, Vault and an S3 server into the user's cache folder (
 	@ci/servers/install $(ARGS)
 
 test-cluster: gomp $(DEV) ## every test that needs a real server; what is missing is built first
-	@ci/servers/install
+	@ci/servers/install --with hdfs
 	RDV_LIVE=1 $(PYTEST) -n 2 -m live $(ARGS)
 
 guards: $(DEV) ## packaging, imports between rooms, docstrings and file sizes
