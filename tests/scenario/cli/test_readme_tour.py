@@ -16,7 +16,7 @@ import pytest
 
 from rdv.cli.help import EXIT_CODES
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+README = Path(__file__).resolve().parents[3] / "README.md"
 LINE_S = 180.0
 STOP_S = 30.0
 MARK = "-- exit code "
