@@ -163,7 +163,8 @@ class Mailroom:
             box.present |= bit
         else:
             tally.unusable += 1
-        self.look(box, now)
+        if box.decision is None:
+            self.look(box, now)
         if box.ended == self._everyone:
             self._finish(box)
 
