@@ -23,23 +23,35 @@ PROBABILITY, NUMBER = "probability", "number"
 class Scored(Protocol):
     """One model's score within an event."""
 
-    model: str
-    version: str
-    values: Sequence[float]
-    latency_ms: float
-    late: bool
+    @property
+    def model(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def values(self) -> Sequence[float]: ...
+    @property
+    def latency_ms(self) -> float: ...
+    @property
+    def late(self) -> bool: ...
 
 
 class Event(Protocol):
     """One recorded request; see `rdv.serving.events`."""
 
-    accepted_at: float
-    model: str
-    version: str
-    source: str
-    reason: str
-    elapsed_ms: float
-    scores: Sequence[Scored]
+    @property
+    def accepted_at(self) -> float: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def elapsed_ms(self) -> float: ...
+    @property
+    def scores(self) -> Sequence[Scored]: ...
 
 
 @dataclass

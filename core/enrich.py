@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -204,8 +204,7 @@ def _imported(name: str, folder: Path) -> Callable[[dict[str, Any]], Mapping[str
         raise ConfigError(f"lookup function {name!r} cannot be imported: {error}", "it is `module:name`") from error
     if not callable(found):
         raise ConfigError(f"lookup function {name!r} cannot be called", "it is `module:name`")
-    called: Callable[[dict[str, Any]], Mapping[str, Any]] = found
-    return called
+    return cast("Callable[[dict[str, Any]], Mapping[str, Any]]", found)
 
 
 def _number(value: object) -> float:

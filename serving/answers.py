@@ -40,7 +40,7 @@ class Answers:
         decision = box.decision
         assert decision is not None
         value = box.value
-        shown = self._labelled(value) if self._labels else repr(value if isinstance(value, float) else value[0])
+        shown = self._labelled(value) if self._labels else repr(value if isinstance(value, int | float) else value[0])
         head = self._heads.get((decision.model, decision.tier, decision.reason, box.version))
         if head is None:
             head = self._head(decision, box.version)

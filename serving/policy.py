@@ -134,7 +134,7 @@ class Decider:
     """A compiled policy. decide(present, possible, elapsed_ms, seed) -> Decision is pure.
 
     present: bits of the models whose score is there; possible: of those that may still score; seed: random
-    bytes, the same at each call for a request. Bits follow `models`; other bits (canary models, say) are of no consequence.
+    bytes, the same at each call for a request. Bits follow `models`; other bits (canary models, say) do not matter.
     """
 
     __slots__ = ("_mask", "_rank", "_tiers", "decide", "default", "first_look_ms", "models", "policy", "version")

@@ -142,7 +142,7 @@ class _HubSide(asyncio.Protocol):
         """Close at once, whatever was not sent."""
         self._transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()
         self._hub.left(self)
         self._hub.connections.discard(self)
@@ -215,7 +215,7 @@ class _SubscriberSide(asyncio.Protocol):
     def abort(self) -> None:
         self.transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._end(BusError("the hub is gone", "reconnect when the gateway is back"))
         if self.welcomed.done() and not self.welcomed.cancelled():
             self.welcomed.exception()  # marks it as retrieved when nobody waited for it
