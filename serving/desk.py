@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from rdv.serving.wheel import Wheel
 
 EVENTS_S = 0.05
 EVENTS_ROWS = 256
+MOST_TURNS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,10 @@ def plan_of(config: Config, goal: str) -> GoalPlan:
 
 
 class Desk:
-    """Takes requests of one goal in, and answers them. `decider` is the policy in force for the next request."""
+    """Takes requests of one goal in, and answers them. `decider` is the policy in force for the next request.
+
+    coming: how many requests (of any goal) are being read right now; a batch waits a moment for their company.
+    """
 
     def __init__(
         self, plan: GoalPlan, folder: Path, gateway: str, hub: Hub, wheel: Wheel[Mailbox], clock: Clock
@@ -69,6 +74,8 @@ class Desk:
         self._events: list[Mailbox] = []
         self._events_due: asyncio.TimerHandle | None = None
         self._flush_due = False
+        self._turns = 0
+        self.coming: Callable[[], int] = lambda: 0
 
     def _lanes(self, folder: Path, gateway: str, hub: Hub) -> list[Lane]:
         goal, lanes = self.plan.config, []
@@ -103,7 +110,15 @@ class Desk:
         return self.answers.reply(box)
 
     def _flush(self) -> None:
-        self._flush_due = False
+        """Publish what was taken in, at once, or a few turns of the loop later while others are on their way in."""
+        if self._turns < MOST_TURNS and self.coming():
+            self._turns += 1
+            self._loop.call_soon(self._flush)
+            return
+        self._publish()
+
+    def _publish(self) -> None:
+        self._flush_due, self._turns = False, 0
         for lane in self.lanes:
             lane.flush()
 
@@ -135,6 +150,6 @@ class Desk:
 
     def close(self) -> None:
         """Settle what is open with the default and publish what is known of all requests."""
-        self._flush()
+        self._publish()
         self.room.close()
         self.flush_events()

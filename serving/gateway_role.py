@@ -117,6 +117,8 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
     }
     board = PolicyBoard(gateway.desks, registry(project))
     data = HttpServer(gateway, tcp, _bounds(serve))
+    for desk in gateway.desks.values():
+        desk.coming = lambda: data.reading
 
     def drain() -> None:
         data.admission.draining = gateway.draining = True

@@ -69,6 +69,11 @@ class HttpServer:
         self._reading = _Patience(bounds.body_s)
         self._server = _Granian(self._rsgi, sock, bounds)
 
+    @property
+    def reading(self) -> int:
+        """Requests whose body is being read: they will be handled within a moment, or are refused."""
+        return len(self._reading)
+
     async def serve(self) -> None:
         """Serve until `stop`; returns when no connection is left."""
         try:
@@ -155,6 +160,9 @@ class _Patience:
         self._since: dict[asyncio.Task[Any], float] = {}
         self._overdue: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._since)
 
     def begin(self, task: asyncio.Task[Any]) -> None:
         self._since[task] = time.monotonic()
