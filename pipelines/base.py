@@ -8,7 +8,7 @@ form, so that no task's identity depends on what else the process has seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
@@ -52,10 +52,14 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class Artifact:
-    """One input of a step. `fetch` gives a local, verified, read-only file for a path in the artifact."""
+    """One input of a step. `fetch` gives a local, verified, read-only file for a path in the artifact.
+
+    kept: what a step has read from it and may need again.
+    """
 
     manifest: Manifest
     fetch: Callable[[str], Path]
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 Inputs = Mapping[str, Artifact]
@@ -151,6 +155,9 @@ class _ContextParameter(luigi.Parameter):
         return
 
 
+_PARAMS: dict[type, list[tuple[str, luigi.Parameter]]] = {}
+
+
 class Task(luigi.Task):
     """A step of a pipeline that makes one artifact.
 
@@ -172,6 +179,13 @@ class Task(luigi.Task):
         model = luigi.Parameter()
         period = luigi.Parameter()
         point = luigi.Parameter(default="")
+
+    @classmethod
+    def get_params(cls) -> list[tuple[str, luigi.Parameter]]:
+        """Luigi's question, some twenty times a task: its parameters. They are the same for every task of a class."""
+        if cls not in _PARAMS:
+            _PARAMS[cls] = super().get_params()  # type: ignore[no-untyped-call]
+        return _PARAMS[cls]
 
     @cached_property
     def values(self) -> dict[str, Value]:

@@ -164,6 +164,8 @@ def read_features(file: Callable[[str], Path]) -> Features:
     """The features of an artifact; file: a function from a path in the artifact to a local file."""
     about = msgspec.json.decode(file(ABOUT).read_bytes(), type=About)
     arrays = [np.load(file(name), allow_pickle=False) for name in (MATRIX, ANSWERS, PARTS_FILE)]
+    for array in arrays:
+        array.flags.writeable = False
     return Features(about, *arrays)
 
 

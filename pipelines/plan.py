@@ -13,6 +13,7 @@ from rdv.config import Project
 from rdv.errors import RdvError, Refused
 from rdv.manifest import Manifest
 from rdv.pipelines.base import NotYet, Task
+from rdv.pipelines.evaluate import EvaluateTask
 from rdv.pipelines.execution import Sought, shown
 from rdv.pipelines.names import explain_difference, name_prefix, nearest
 from rdv.pipelines.naming import Catalog, Naming
@@ -132,19 +133,17 @@ class _Plan:
             else:
                 why = self._why(task, name)
         except RdvError as error:
-            standing, why = "missing input", (str(error),)
+            below = [node.task for node in needs if node.standing == "missing input"]
+            standing, why = "missing input", tuple(f"waits for {one}" for one in below) or (str(error),)
         return PlanNode(
             task=task.family, point=shown(task), standing=standing, why=why, artifact=name or "", needs=needs
         )
 
     def _needs(self, task: Task) -> list[Task]:
-        """What a task reads; of a sweep that is not done, the model of every point."""
-        try:
-            return list(task.upstream().values())
-        except NotYet:
-            return [self._root.sibling(self._prepared.train, point) for point in self._sought.points]
-        except RdvError:
-            return []
+        """What a task waits for; the choice among a sweep's models waits for every point."""
+        if isinstance(task, EvaluateTask):
+            return [task.sibling(self._prepared.train, point) for point in self._sought.points]
+        return task.requires() if isinstance(task, ValidateTask) else list(task.upstream().values())
 
     def _why(self, task: Task, name: str | None) -> tuple[str, ...]:
         """Which part of the name changed, against the nearest artifact of the same kind; or what is waited for."""

@@ -34,8 +34,11 @@ ROUND_TRIP = {"rtol": 1e-9, "atol": 1e-12}
 
 
 def load_features(features: Artifact) -> Features:
-    """The features that a training step was given: `load_features(inputs["features"])`."""
-    return read_features(features.fetch)
+    """The features that a training step was given: `load_features(inputs["features"])`. Read-only; read once."""
+    if "features" not in features.kept:
+        features.kept["features"] = read_features(features.fetch)
+    found: Features = features.kept["features"]
+    return found
 
 
 class TrainTask(Task):

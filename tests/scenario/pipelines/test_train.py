@@ -355,3 +355,22 @@ def test_scores_of_the_test_part_are_kept(clinic: Any) -> None:
     told = json.loads(store.fetch(report, "report.json", clinic.folder / "report.json").read_text())
     assert scores.shape == (told["rows"], 1)
     assert result.record.metrics["test_auc"] == told["metrics"]["auc"]
+
+
+@pytest.mark.parametrize("flavour", ["lightgbm", "catboost"])
+def test_training_is_deterministic(clinic: Any, flavour: str) -> None:
+    """The same rows, hyperparameters and seed give the same bytes in another run, another seed gives others."""
+    pytest.importorskip(flavour)
+    rounds = "num_iterations" if flavour == "lightgbm" else "iterations"
+    sampling = "feature_fraction = 0.5" if flavour == "lightgbm" else "rsm = 0.5"
+    clinic.write(
+        f'[models."visit/m"]\ngoal = "visit"\nflavour = "{flavour}"\ndata = "data.csv"\nlabel = "seen"\n'
+        f'[models."visit/m".params]\n{rounds} = 10\n{sampling}\n'
+    )
+    for date in ("2024-01-01", "2024-01-02"):
+        assert clinic.train(date=date).exit is Exit.OK
+    digests = {one.digest() for one in clinic.manifests("train").values()}
+    assert len(digests) == 1
+    clinic.set("seed = 7")
+    assert clinic.train(date="2024-01-01").exit is Exit.OK
+    assert len({one.digest() for one in clinic.manifests("train").values()}) == 2
