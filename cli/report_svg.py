@@ -14,6 +14,7 @@ from html import escape
 WIDTH, HEIGHT = 720, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 44
 COLOURS = 8
+FLAG_WIDTH = 20
 
 Point = tuple[float, float]
 
@@ -134,13 +135,28 @@ def stacked(
                 top, foot = y_at(base[place] + height), y_at(base[place])
                 body.append(_bar(x_at(left), x_at(edges[place + 1]), top, foot, line))
                 base[place] += height
-    for number, (when, text) in enumerate(marks, start=1):
-        at = x_at(when)
-        flag = f'<text class="flag" x="{at:.1f}" y="{TOP + 4}" text-anchor="middle">{number}</text>'
-        body.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP + 10}" y2="{HEIGHT - BOTTOM}"/>')
-        pole = f'<circle class="flagpole" cx="{at:.1f}" cy="{TOP}" r="9"/>'
-        body.append(f"<g>{pole}{flag}<title>{escape(text)}</title></g>")
+    body += [_flag(number, x_at(when), row, text) for number, (when, row, text) in enumerate(rows_of(marks, x_at), 1)]
     return chart(title, x, y, body) + legend(series)
+
+
+def rows_of(marks: Sequence[tuple[float, str]], x_at: Callable[[float], float]) -> list[tuple[float, int, str]]:
+    """Marks with the row of their flags: the first row in which the flag before leaves room."""
+    ends: list[float] = []
+    found = []
+    for when, text in marks:
+        at = x_at(when)
+        row = next((row for row, end in enumerate(ends) if end <= at), len(ends))
+        ends[row : row + 1] = [at + FLAG_WIDTH]
+        found.append((when, row, text))
+    return found
+
+
+def _flag(number: int, at: float, row: int, text: str) -> str:
+    y = TOP + row * FLAG_WIDTH
+    pole = f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{y + 9}" y2="{HEIGHT - BOTTOM}"/>'
+    circle = f'<circle class="flagpole" cx="{at:.1f}" cy="{y}" r="9"/>'
+    label = f'<text class="flag" x="{at:.1f}" y="{y + 4}" text-anchor="middle">{number}</text>'
+    return f"<g>{pole}{circle}{label}<title>{escape(text)}</title></g>"
 
 
 def _bar(left: float, right: float, top: float, bottom: float, line: Line) -> str:

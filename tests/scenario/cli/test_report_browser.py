@@ -50,7 +50,7 @@ def report(tmp_path: Path) -> Path:
 
 
 def test_the_page_is_what_a_reader_sees(report: Path, browser: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    """Heading, ledger, three charts with lines and bars, and the swap's flag are in the document that the browser has."""
+    """Heading, ledger, three charts with lines and bars, and the flag of the swap are in the document that is shown."""
     shown = browser("--dump-dom", "--virtual-time-budget=2000", report.as_uri())
     assert shown.returncode == 0, shown.stderr
     for text in ("visit: what happened to 300 requests", "balances", "visit/a is swapped to v1", "Q-Q"):
