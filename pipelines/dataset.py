@@ -34,6 +34,7 @@ class DatasetTask(Task):
     """
 
     family = "dataset"
+    version = "1"
 
     def parameters(self) -> dict[str, Value]:
         """The model's name: two models share a data set only where a subclass says so."""

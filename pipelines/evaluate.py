@@ -36,6 +36,7 @@ class EvaluateTask(Task):
     """Scores the test part with the model of the best point."""
 
     family = "evaluate"
+    version = "1"
 
     def requires(self) -> list[Task]:
         """The models that are still missing, or the best one."""

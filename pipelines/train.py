@@ -51,6 +51,7 @@ class TrainTask(Task):
     """
 
     family = "train"
+    version = "1"
     defaults: ClassVar[Mapping[str, Value]] = {}
     features_task: ClassVar[type[Task]] = FeaturesTask
 
