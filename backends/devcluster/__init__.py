@@ -1,1 +1,1 @@
-"""The real servers, started as children: the same code for `rdv dev-cluster` and for the tests."""
+"""The real servers, started as children: the same code for a developer and for the tests."""
