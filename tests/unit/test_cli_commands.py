@@ -15,7 +15,7 @@ from rdv.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("core", "experiments", "backends", "pipelines", "serving", "releases", "cli")
-MENTION = re.compile(r"`rdv ((?:[a-z-]+)(?: [a-z-]+)?)")
+MENTION = re.compile(r"`rdv ([a-z][a-z-]*(?: [a-z][a-z-]*)?)")
 
 
 def generator() -> ModuleType:
