@@ -98,7 +98,8 @@ def test_a_workload_logs_in_with_its_identity(vault: Any, tmp_path: Path, requir
     options = f"auth=jwt-svc&role=workload&jwt_file={tmp_path}/jwt"
 
     def sign(audience: str) -> None:
-        claims = {"sub": "train", "aud": audience, "exp": int(time.time()) + 600}
+        now = int(time.time())
+        claims = {"sub": "train", "aud": audience, "iat": now - 5, "nbf": now - 5, "exp": now + 600}
         parts = [json.dumps(one).encode() for one in ({"alg": "RS256", "typ": "JWT"}, claims)]
         body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
         signed = subprocess.run([openssl, "dgst", "-sha256", "-sign", key], input=body, check=True, capture_output=True)
