@@ -21,7 +21,9 @@ WHO = (
     "Tier 1 is the champion inside its 30 ms; tier 2 lets the challenger answer; the default is for when nobody could."
 )
 RIGHT = "The cases are real and their outcome is known: AUC 0.5 is guessing, 1 is always right; the same for accuracy."
-REPLAYED = "The decoy's journal, fed to versions that were not asked when the requests came."
+REPLAYED = (
+    "The decoy's journal, fed to single versions, against what the champion's worker said when the requests came."
+)
 
 
 def who_answered(events: Sequence[Event]) -> Sheet:
@@ -68,11 +70,10 @@ def replayed(reports: Sequence[ReplayReport]) -> Sheet:
         {
             "replayed": f"{one.model} {one.version}",
             "requests": one.rows,
-            "compared_with": one.against,
             "agreement": one.comparison.agreement,
             "mean_difference": one.comparison.columns[0].mean_difference,
             "median_score": middle(one)[0],
-            "its_median": middle(one)[1],
+            "median_then": middle(one)[1],
             "p50_ms": one.timing.single_p50_ms,
         }
         for one in reports

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, object]
 QUANTILE_STEPS = 100
-DEFAULT_COLOUR = 7
+DEFAULT_COLOUR, ANSWER_COLOUR = 7, 6
 LONG_TEXT = 40
 
 STYLE = """
@@ -158,9 +158,10 @@ def _ledger(ledger: Sequence[Record]) -> str:
 def _over_time(found: Facts, marks: Sequence[Mark]) -> str:
     width = float(found.edges[1] - found.edges[0])
     edges = [float(edge) - found.began for edge in found.edges]
+    colour = colours([model.model for model in found.models], list(found.timeline))
     series = [
-        Line(name, list(zip(edges, map(float, counts), strict=False)), DEFAULT_COLOUR if name == "default" else place)
-        for place, (name, counts) in enumerate(found.timeline.items())
+        Line(name, list(zip(edges, map(float, counts), strict=False)), colour[name])
+        for name, counts in found.timeline.items()
     ]
     top = max((sum(column) for column in zip(*found.timeline.values(), strict=True)), default=1)
     x = Axis("seconds since the first request", 0, edges[-1])
@@ -172,15 +173,29 @@ def _over_time(found: Facts, marks: Sequence[Mark]) -> str:
     return f'<h2>Who answered, over time</h2><p>{text}</p>{drawn}<ol class="marks">{items}</ol>'
 
 
+def colours(models: Sequence[str], answered: Sequence[str]) -> dict[str, int]:
+    """A colour for each who answered: a model's first version has the model's own, as in the other charts.
+
+    answered: `model version` texts and `default`, in the order in which they first answered.
+    """
+    free = iter([*range(len(models), ANSWER_COLOUR), *range(svg.COLOURS)] * len(answered))
+    found: dict[str, int] = {}
+    for name in answered:
+        model = name.rpartition(" ")[0]
+        first = model in models and models.index(model) not in found.values()
+        found[name] = DEFAULT_COLOUR if name == "default" else models.index(model) if first else next(free)
+    return found
+
+
 def _latency(found: Facts, budget_ms: float) -> str:
     import numpy as np
 
     shares = np.linspace(0, 1, QUANTILE_STEPS + 1)
-    chosen = [(model.model, model.latency_ms) for model in found.models if model.latency_ms.size]
-    chosen.append(("answer to the caller", found.elapsed_ms))
+    chosen = [(model.model, model.latency_ms, place) for place, model in enumerate(found.models)]
+    chosen.append(("answer to the caller", found.elapsed_ms, ANSWER_COLOUR))
     drawn = [
-        Line(name, [(float(np.quantile(values, q)), 100 * float(q)) for q in shares], place)
-        for place, (name, values) in enumerate(chosen)
+        Line(name, [(float(np.quantile(values, q)), 100 * float(q)) for q in shares], colour)
+        for name, values, colour in chosen
         if values.size
     ]
     low = min((point[0] for line in drawn for point in line.points), default=0.1)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdv.cli.report_facts import Event, facts
-from rdv.cli.report_page import Mark, Sheet, page
+from rdv.cli.report_page import Mark, Sheet, colours, page
 from rdv.cli.report_svg import Axis, linear_ticks, log_ticks
 
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12)
@@ -98,3 +98,15 @@ def test_places_stay_inside_the_frame(low: float, value: float, log: bool) -> No
     """No value is drawn outside its chart."""
     at = Axis("x", low, low * 2, log).place(10, 100)
     assert 10 <= at(value) <= 100.0001
+
+
+@given(st.lists(st.sampled_from(["a v1", "a v2", "b v1", "default", "c v9", "a v3"]), unique=True))
+def test_a_model_has_one_colour_in_every_chart(answered: list[str]) -> None:
+    """A model's first version is drawn in the model's colour, later ones and the default in others."""
+    found = colours(["a", "b"], answered)
+    first = {name.split()[0]: colour for name, colour in reversed(found.items())}
+    assert list(found) == answered
+    assert first.get("a", 0) == 0
+    assert first.get("b", 1) == 1
+    assert found.get("default", 7) == 7
+    assert len(set(found.values())) == len(found)
