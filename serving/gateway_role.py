@@ -31,7 +31,6 @@ from rdv.supervise import TaskOwner
 
 SPARE_FILES = 512
 ADMIN_BODY_BYTES = 1 << 20
-GC_THRESHOLDS = (50_000, 20, 100)
 _log = logging.getLogger("rdv.gateway")
 
 
@@ -188,7 +187,6 @@ def _bounds(serve: Serve) -> Bounds:
 
 
 def _settle_memory() -> None:
-    """Keep what lives for ever out of the collector's way, and let it look less often: requests leave no cycles."""
+    """Keep what lives for ever out of the collector's way: a full collection would stop every request for it."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)

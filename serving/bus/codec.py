@@ -8,7 +8,7 @@ one msgpack document. Nothing here can run code, and a frame is refused unless e
 from __future__ import annotations
 
 import struct
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,6 +26,9 @@ MAX_HELLO_BYTES = 1 << 20
 _REQUESTS = struct.Struct("<IIIHH")  # rows, bytes of numbers, bytes of strings, of topic, of reply_to
 _EVENTS = struct.Struct("<IHH")  # rows, bytes of topic, of reply_to
 _SCORES = struct.Struct("<IIIddHH")  # scored, width, skipped, queue_s, eval_s, bytes of reply_to, of version
+_REQUESTS_HEAD = struct.Struct("<IBIIIHH")  # HEADER and _REQUESTS in one
+_SCORES_HEAD = struct.Struct("<IBIIIddHH")  # HEADER and _SCORES in one
+_ROW_BYTES = MESSAGE_ID_BYTES + 3 * 8  # id, deadline, accepted_at, marks
 _STRINGS = msgspec.msgpack.Decoder(list[list[str | None]])
 _RECORDS = msgspec.msgpack.Decoder(list[bytes])
 T = TypeVar("T")
@@ -64,18 +67,12 @@ def encode_batch(batch: Batch) -> bytes:
         head = _EVENTS.pack(batch.n, len(topic), len(reply_to))
         return frame(EVENTS, head, topic, reply_to, batch.ids, msgspec.msgpack.encode(batch.records))
     strings = msgspec.msgpack.encode(batch.strings) if batch.strings else b""
-    head = _REQUESTS.pack(batch.n, len(batch.numbers), len(strings), len(topic), len(reply_to))
-    return frame(
-        REQUESTS,
-        head,
-        topic,
-        reply_to,
-        batch.ids,
-        batch.deadlines,
-        batch.accepted_at,
-        batch.marks,
-        batch.numbers,
-        strings,
+    n, numbers = batch.n, batch.numbers
+    texts = len(topic) + len(reply_to)
+    size = 1 + _REQUESTS.size + texts + _ROW_BYTES * n + len(numbers) + len(strings)
+    head = _REQUESTS_HEAD.pack(size, REQUESTS, n, len(numbers), len(strings), len(topic), len(reply_to))
+    return b"".join(
+        (head, topic, reply_to, batch.ids, batch.deadlines, batch.accepted_at, batch.marks, numbers, strings)
     )
 
 
@@ -115,8 +112,11 @@ def _decode_events(payload: bytes) -> Events:
 def encode_scores(scores: Scores) -> bytes:
     """One replica's answer as one frame."""
     reply_to, version = scores.reply_to.encode(), scores.version.encode()
-    head = _SCORES.pack(
-        len(scores.ids) // MESSAGE_ID_BYTES,
+    ids, values = scores.ids, scores.values
+    head = _SCORES_HEAD.pack(
+        1 + _SCORES.size + len(reply_to) + len(version) + len(ids) + len(values),
+        SCORES,
+        len(ids) // MESSAGE_ID_BYTES,
         scores.width,
         scores.skipped,
         scores.queue_s,
@@ -124,15 +124,21 @@ def encode_scores(scores: Scores) -> bytes:
         len(reply_to),
         len(version),
     )
-    return frame(SCORES, head, reply_to, version, scores.ids, scores.values)
+    return b"".join((head, reply_to, version, ids, values))
 
 
 def decode_scores(payload: bytes) -> Scores:
     """The answer in a frame's payload; BusError when its lengths do not agree."""
     n, width, skipped, queue_s, eval_s, reply_bytes, version_bytes = _head(_SCORES, payload)
-    cuts = (reply_bytes, version_bytes, MESSAGE_ID_BYTES * n, 8 * width * n)
-    reply_to, version, ids, values = _cut(payload, _SCORES.size, cuts)
-    return Scores(_text(reply_to), _text(version), ids, values, width, skipped, queue_s, eval_s)
+    # spelled out, since the gateway does this for every frame of every model
+    reply_end = _SCORES.size + reply_bytes
+    version_end = reply_end + version_bytes
+    ids_end = version_end + MESSAGE_ID_BYTES * n
+    if ids_end + 8 * width * n != len(payload):
+        raise BusError(f"scores frame of {len(payload)} bytes does not hold {n} rows of {width} values")
+    reply_to, version = _text(payload[_SCORES.size : reply_end]), _text(payload[reply_end:version_end])
+    ids, values = payload[version_end:ids_end], payload[ids_end:]
+    return Scores(reply_to, version, ids, values, width, skipped, queue_s, eval_s)
 
 
 def encode_hello(identity: Identity) -> bytes:
@@ -241,7 +247,7 @@ def _decoded(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
         raise BusError(f"malformed frame: {error}") from None
 
 
-def _head(layout: struct.Struct, payload: bytes) -> tuple[int, ...]:
+def _head(layout: struct.Struct, payload: bytes) -> tuple[Any, ...]:
     if len(payload) < layout.size:
         raise BusError(f"frame of {len(payload)} bytes is too short")
     return layout.unpack_from(payload)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from rdv.clock import Clock, SystemClock
 from rdv.errors import BusError
@@ -19,6 +17,7 @@ from rdv.ids import MESSAGE_ID_BYTES
 from rdv.inputs import RowSchema
 from rdv.serving.bus.codec import MAX_FRAME_BYTES, encode_batch
 from rdv.serving.bus.columns import alive, join, part
+from rdv.serving.bus.outbox import Link, Outbox, Parcel, Replica
 from rdv.serving.bus.port import Batch, Identity, OnLost, OnScores, Scores, Traffic
 
 MAX_CREDIT = 64
@@ -45,99 +44,6 @@ class Limits:
     linger_s: float = 1.0
 
 
-class Link(Protocol):
-    """A connected replica, as its adapter sees it."""
-
-    def send(self, data: bytes) -> None:
-        """Hand over one encoded frame; never blocks, never raises."""
-        ...
-
-
-class _Parcel:
-    __slots__ = ("batch", "data", "n")
-
-    def __init__(self, batch: Batch, data: bytes) -> None:
-        self.batch, self.data, self.n = batch, data, batch.n
-
-
-class _Replica:
-    __slots__ = ("credit", "identity", "link", "name", "sent")
-
-    def __init__(self, identity: Identity, link: Link, name: _Name) -> None:
-        self.identity, self.link, self.name = identity, link, name
-        self.credit = identity.credit
-        self.sent: deque[tuple[int, bytes]] = deque()
-
-
-class _Name:
-    """One name of a topic: its replicas, what waits for them, and its counters."""
-
-    __slots__ = ("archive", "hungry", "lost", "name", "replicas", "topic", "traffic", "waiting", "waiting_bytes")
-
-    def __init__(self, topic: str, name: str, lost: OnLost) -> None:
-        self.topic, self.name, self.lost = topic, name, lost
-        self.archive = self.hungry = False
-        self.replicas: list[_Replica] = []
-        self.waiting: deque[_Parcel] = deque()
-        self.waiting_bytes = 0
-        self.traffic = Traffic()
-
-    def free(self) -> _Replica | None:
-        """The replica with the most credit left, the longest idle one of equals; None when nobody has any."""
-        best = None
-        for one in self.replicas:
-            if one.credit and (best is None or one.credit > best.credit):
-                best = one
-        return best
-
-    def dispatch(self, to: _Replica, parcel: _Parcel) -> None:
-        to.credit -= 1
-        to.sent.append((parcel.n, parcel.batch.ids))
-        self.traffic.in_flight += parcel.n
-        if len(self.replicas) > 1:
-            self.replicas.remove(to)
-            self.replicas.append(to)
-        to.link.send(parcel.data)
-
-    def drop(self, ids: bytes, reason: str) -> None:
-        n = len(ids) // MESSAGE_ID_BYTES
-        self.traffic.dropped += n
-        self.traffic.drops[reason] = self.traffic.drops.get(reason, 0) + n
-        self.lost(self.topic, self.name, ids, reason)
-
-    def pop(self) -> _Parcel:
-        parcel = self.waiting.popleft()
-        self.waiting_bytes -= len(parcel.data)
-        self.traffic.waiting -= parcel.n
-        return parcel
-
-    def push(self, parcel: _Parcel) -> None:
-        self.waiting.append(parcel)
-        self.waiting_bytes += len(parcel.data)
-        self.traffic.waiting += parcel.n
-
-    def purge(self, now: float) -> None:
-        """Let rows whose deadline has passed leave the queue, from its head to the first batch without one."""
-        while self.waiting and not self.archive:
-            live, expired = alive(self.waiting[0].batch, now)
-            if not expired:
-                return
-            self.pop()
-            self.drop(expired, "expired")
-            if live is not None:
-                self.push_back(_Parcel(live, encode_batch(live)))
-                return
-
-    def push_back(self, parcel: _Parcel) -> None:
-        self.waiting.appendleft(parcel)
-        self.waiting_bytes += len(parcel.data)
-        self.traffic.waiting += parcel.n
-
-    def clear(self, reason: str) -> None:
-        while self.waiting:
-            self.drop(self.pop().batch.ids, reason)
-
-
 class Exchange:
     """The part of a hub that is the same for every adapter; see `rdv.serving.bus.port.Hub`."""
 
@@ -151,8 +57,8 @@ class Exchange:
         self.limits = limits
         self._on_scores, self._on_lost, self._clock = on_scores, on_lost, clock
         self._schemas: dict[str, RowSchema] = {}
-        self._names: dict[str, dict[str, _Name]] = {}
-        self._replicas: dict[Link, _Replica] = {}
+        self._names: dict[str, dict[str, Outbox]] = {}
+        self._replicas: dict[Link, Replica] = {}
         self._closed = self._sweep_due = False
         self.later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call()
         self._on_quiet: Callable[[], None] | None = None
@@ -163,7 +69,7 @@ class Exchange:
             raise BusError(f"topic {topic} is declared already, with another row schema")
         known = self._names.setdefault(topic, {})
         for name in names:
-            known.setdefault(name, _Name(topic, name, self._on_lost))
+            known.setdefault(name, Outbox(topic, name, self._on_lost))
 
     def publish(self, batch: Batch, names: Collection[str] | None = None) -> None:
         """Hand a batch to every name of its topic, or to these of them; full or absent ones are counted drops."""
@@ -183,12 +89,12 @@ class Exchange:
                 self.publish(part(batch, half, batch.n), names)
                 return
             data = b""
-        parcel = _Parcel(batch, data)
+        parcel = Parcel(batch, data)
         for name in chosen:
             name.traffic.published += batch.n
             self._offer(name, parcel)
 
-    def _offer(self, name: _Name, parcel: _Parcel) -> None:
+    def _offer(self, name: Outbox, parcel: Parcel) -> None:
         if self._closed or not parcel.data:
             name.drop(parcel.batch.ids, "closed" if self._closed else "too_large")
             return
@@ -208,7 +114,7 @@ class Exchange:
         else:
             name.drop(parcel.batch.ids, "no_subscriber")
 
-    def _queue(self, name: _Name, parcel: _Parcel) -> None:
+    def _queue(self, name: Outbox, parcel: Parcel) -> None:
         bound = self.limits.archive_rows if name.archive else self.limits.waiting_rows
         if name.traffic.waiting + parcel.n > bound:
             name.purge(self._clock.monotonic())
@@ -220,7 +126,7 @@ class Exchange:
             if not room:
                 return
             kept = part(parcel.batch, 0, room)
-            parcel = _Parcel(kept, encode_batch(kept))
+            parcel = Parcel(kept, encode_batch(kept))
         name.push(parcel)
 
     def replicas(self, topic: str) -> list[Identity]:
@@ -243,9 +149,9 @@ class Exchange:
         names = self._names[identity.topic]
         name = names.get(identity.name)
         if name is None:
-            name = names[identity.name] = _Name(identity.topic, identity.name, self._on_lost)
+            name = names[identity.name] = Outbox(identity.topic, identity.name, self._on_lost)
         name.archive = identity.archive
-        replica = self._replicas[link] = _Replica(identity, link, name)
+        replica = self._replicas[link] = Replica(identity, link, name)
         name.replicas.append(replica)
 
     def _admit(self, identity: Identity) -> None:
@@ -281,7 +187,7 @@ class Exchange:
             if parcel is not None:
                 name.dispatch(replica, parcel)
 
-    def _feed(self, name: _Name) -> None:
+    def _feed(self, name: Outbox) -> None:
         for replica in list(name.replicas):
             self.pump(replica.link)
         name.hungry = bool(name.waiting)
@@ -294,9 +200,9 @@ class Exchange:
                 if name.archive and name.waiting:
                     self._feed(name)
 
-    def _next(self, name: _Name) -> _Parcel | None:
+    def _next(self, name: Outbox) -> Parcel | None:
         """What waits for a name as one frame, None when nobody waits for it any more."""
-        taken: list[_Parcel] = []
+        taken: list[Parcel] = []
         rows = size = 0
         now = self._clock.monotonic()
         most_bytes = self.limits.max_frame_bytes // 2
@@ -312,13 +218,13 @@ class Exchange:
                     name.drop(expired, "expired")
                     if live is None:
                         continue
-                    parcel = _Parcel(live, encode_batch(live))
+                    parcel = Parcel(live, encode_batch(live))
             taken.append(parcel)
             rows, size = rows + parcel.n, size + len(parcel.data)
         if len(taken) < 2:
             return taken[0] if taken else None
         batch = join([parcel.batch for parcel in taken])
-        return _Parcel(batch, encode_batch(batch))
+        return Parcel(batch, encode_batch(batch))
 
     def answered(self, link: Link, scores: Scores) -> None:
         """Take a replica's answer to its oldest unanswered frame; BusError when it is none of that frame."""
