@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
@@ -36,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = "--debug" in args
     args = [arg for arg in args if arg != "--debug"]
     try:
-        result = cli.main(args, prog_name="rdv", standalone_mode=False)
+        with terminated_as_interrupted():
+            result = cli.main(args, prog_name="rdv", standalone_mode=False)
         return result if isinstance(result, int) else Exit.OK
     except (Exception, KeyboardInterrupt) as error:
         if asked or os.environ.get("RDV_DEBUG", "") not in ("", "0"):
@@ -44,6 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exception(error)
         return report(_cause(error))
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Have SIGTERM do what Ctrl-C does while this lasts, so that a command ends what it has begun."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def report(error: BaseException) -> int:

@@ -22,6 +22,8 @@ MOMENT = re.compile(r"^(\d{4}-\d{2}-\d{2})T(\d{2}:\d{2}:\d{2})(\.\d+)?(Z|\+00:00
 TEXTS = ("table", "md")
 SHARES = frozenset({"share", "same_decision", "agreement", "chosen_share", "late_share", "no_answer_share"})
 """Columns of shares in [0, 1], which a person reads as per cent."""
+NAMES = frozenset({"value", "pid", "port", "serial", "seed"})
+"""Columns whose numbers are names or settings, not amounts: they are shown digit by digit."""
 
 
 def rows(records: Sequence[Record], columns: Sequence[str], form: str, empty: str = "nothing to show") -> None:
@@ -89,6 +91,8 @@ def is_number(value: object) -> bool:
 
 def shown(column: str, value: object) -> str:
     """The value of a column as a person reads it."""
+    if column in NAMES and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     return percent(value) if column in SHARES and isinstance(value, float) and math.isfinite(value) else cell(value)
 
 

@@ -1,5 +1,9 @@
 """The edge of the command line: how an error becomes one line and an exit code."""
 
+import os
+import signal
+import time
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -78,3 +82,22 @@ def test_the_table_of_exit_codes_is_complete() -> None:
     assert set(EXIT_CODES) == {int(code) for code in Exit}
     shown = CliRunner().invoke(edge.cli, ["help", "exit-codes"]).output
     assert [int(line.split()[0]) for line in shown.splitlines()] == sorted(int(code) for code in Exit)
+
+
+def test_being_terminated_is_being_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM unwinds a command as Ctrl-C does, so that it ends what it has begun; afterwards it is as before."""
+    ended = []
+
+    @click.command()
+    def waiting() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(edge, "cli", waiting)
+    before = signal.getsignal(signal.SIGTERM)
+    assert edge.main([]) == Exit.INTERRUPTED
+    assert ended == [True]
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -97,3 +97,9 @@ def test_moments_are_shown_to_the_second() -> None:
     """A moment in UTC loses what nobody reads; any other text stays as it is."""
     assert output.cell("2026-05-01T10:11:12.345+00:00") == "2026-05-01 10:11:12"
     assert output.cell("2026-05-01T10:11:12+02:00") == "2026-05-01T10:11:12+02:00"
+
+
+def test_only_amounts_have_their_thousands_separated() -> None:
+    """A port and a process id are names; a count of requests is an amount."""
+    assert (output.shown("value", 8080), output.shown("pid", 12345)) == ("8080", "12345")
+    assert output.shown("requests", 12345) == "12,345"

@@ -96,6 +96,7 @@ def test_a_detached_run_goes_on_by_itself(new_project: Any) -> None:
     assert begun.returncode == 0
     run = json.loads(begun.stdout)["run"]
     assert f"rdv runs wait {run}" in begun.stderr
+    assert new_project("logs", "-f", run).stdout.rstrip().endswith("ended: done")
     assert new_project.json("runs", "wait", run)["state"] == "done"
 
 

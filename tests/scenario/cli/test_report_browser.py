@@ -22,7 +22,14 @@ def browser(require: Callable[..., str], tmp_path: Path) -> Callable[..., subpro
     program = require("chromium", remedy="apt-get install -y chromium")
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        headless = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", *OFFLINE)
+        headless = (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            *OFFLINE,
+        )
         return subprocess.run([program, *headless, *arguments], capture_output=True, text=True, timeout=LIMIT_S)
 
     return run
