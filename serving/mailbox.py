@@ -16,11 +16,11 @@ from rdv.serving.bus.port import Scores
 from rdv.serving.digest import Digest
 from rdv.serving.ledger import Ledger, ModelTally
 from rdv.serving.policy import Decider, Decision
-from rdv.serving.wheel import Wheel
+from rdv.serving.wheel import Tick, Wheel
 
 GRACE_S = 1.0
 MOST_KEPT = 20_000
-"""Mailboxes beyond which nobody is waited for past the deadline: bounds memory when a model stands still."""
+"""Mailboxes beyond which no settled one waits for further scores: bounds memory when a model stands still."""
 
 _ROUNDING_MS = 1e-6  # a look that is due must not find itself a rounding error too early
 Value = float | tuple[float, ...]
@@ -62,6 +62,7 @@ class Mailbox:
         "room",
         "scores",
         "settled",
+        "tick",
         "value",
         "version",
         "waiter",
@@ -84,6 +85,7 @@ class Mailbox:
         self.decision: Decision | None = None
         self.complete = False
         self.settled = 0.0
+        self.tick: Tick[Mailbox]
         self.value: Value = decider.default
         self.version = ""
         self.scores: list[tuple[int, str, Value, float, bool]] = []
@@ -129,7 +131,7 @@ class Mailroom:
         ledger = self.ledger
         ledger.accepted += 1
         ledger.open += 1
-        self._wheel.add(box, accepted + box.look_ms * 1e-3)
+        box.tick = self._wheel.add(box, accepted + box.look_ms * 1e-3)
         return box
 
     def scored(self, place: int, scores: Scores, now: float) -> None:
@@ -165,7 +167,7 @@ class Mailroom:
             tally.unusable += 1
         if box.decision is None:
             self.look(box, now)
-        if box.ended == self._everyone:
+        if box.ended == self._everyone or (len(self.boxes) > MOST_KEPT and box.decision is not None):
             self._finish(box)
 
     def _unknown(self, message_id: bytes, place: int) -> None:
@@ -207,7 +209,8 @@ class Mailroom:
             self._settle(box, FAILED, now)
         elif decision.look_ms != box.look_ms:
             box.look_ms = min(decision.look_ms, decider.policy.budget_ms)
-            self._wheel.add(box, box.accepted + box.look_ms * 1e-3)
+            box.tick.leave()
+            box.tick = self._wheel.add(box, box.accepted + box.look_ms * 1e-3)
 
     def due(self, box: Mailbox, now: float) -> None:
         """The wheel has come to a mailbox."""
@@ -222,7 +225,7 @@ class Mailroom:
         if now >= over or len(self.boxes) > MOST_KEPT:
             self._finish(box)
         else:
-            self._wheel.add(box, over)
+            box.tick = self._wheel.add(box, over)
 
     def _settle(self, box: Mailbox, decision: Decision, now: float) -> None:
         ledger = self.ledger
@@ -247,6 +250,7 @@ class Mailroom:
     def _finish(self, box: Mailbox) -> None:
         """Hand a settled mailbox on and forget it; models that have said nothing are missing."""
         box.complete = True
+        box.tick.leave()
         del self.boxes[box.id]
         silent = self._everyone & ~box.ended
         for place in range(len(self.models)) if silent else ():
@@ -261,6 +265,7 @@ class Mailroom:
             self.ledger.open -= 1
             self.ledger.errors += 1
         self.boxes.pop(box.id, None)
+        box.tick.leave()
         box.complete = True
 
     def close(self) -> None:

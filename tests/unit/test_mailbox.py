@@ -15,6 +15,7 @@ from rdv.serving.answers import usable
 from rdv.serving.bus.port import Scores
 from rdv.serving.mailbox import GRACE_S, Mailbox, Mailroom
 from rdv.serving.policy import Decider, Decision, Policy
+from rdv.serving.wheel import Tick
 
 MODELS = ("champion", "runner_up", "canary")
 TIERS = (Tier(25.0, ("champion",)), Tier(60.0, ("champion", "runner_up")))
@@ -41,8 +42,11 @@ class Looks:
     def __init__(self) -> None:
         self.items: list[tuple[float, Mailbox]] = []
 
-    def add(self, box: Mailbox, moment: float) -> None:
+    def add(self, box: Mailbox, moment: float) -> Tick[Mailbox]:
         self.items.append((moment, box))
+        tick: Tick[Mailbox] = Tick()
+        tick.live = 1
+        return tick
 
     def advance(self, now: float) -> None:
         """Look at everything that is due by now, what is added meanwhile included."""
@@ -270,13 +274,17 @@ def test_an_error_of_ours_is_in_the_ledger() -> None:
 
 
 def test_kept_mailboxes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When too many mailboxes wait for a silent model, they are handed on at their deadline, without a grace."""
+    """With too many mailboxes waiting for a silent model, settled ones are handed on at once, others when they settle."""
     monkeypatch.setattr("rdv.serving.mailbox.MOST_KEPT", 5)
     clock, complete = ManualClock(), []
     room, looks = room_of(complete, clock)
     for at in range(10):
         room.open(at.to_bytes(16, "big"), Decider(POLICY, MODELS), clock.monotonic(), clock.now(), Waiter())
-    room.scored(0, scores(b"".join(room.boxes), 0.5), clock.monotonic())
+    first, last = list(room.boxes)[0], list(room.boxes)[-1]
+    room.scored(0, scores(first, 0.5), clock.monotonic())
+    assert len(room.boxes) == 9
     clock.advance(0.081)
     looks.advance(clock.monotonic())
     assert len(room.boxes) == 5
+    assert last in room.boxes
+    assert len(complete) == 5

@@ -143,3 +143,24 @@ def test_what_asks_to_be_looked_at_again_at_once_waits_a_tick() -> None:
     while timers.run():
         pass
     assert len(set(seen)) == 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=30))
+def test_ticks_that_nobody_needs_are_passed_over(plan: list[tuple[int, bool]]) -> None:
+    """A tick whose items have all left is emptied and wakes nobody; in any other tick every item that stays is seen."""
+    clock = ManualClock()
+    timers = Timers(clock)
+    seen: list[int] = []
+    wheel: Wheel[int] = Wheel(lambda item, now: seen.append(item), timers, clock)  # type: ignore[arg-type]
+    ticks = [wheel.add(item, clock.monotonic() + 0.01 * (at + 1)) for item, (at, _) in enumerate(plan)]
+    for tick, (_, leaves) in zip(ticks, plan, strict=True):
+        if leaves:
+            tick.leave()
+    needed = {at for at, leaves in plan if not leaves}
+    wakes = 0
+    while timers.run():
+        wakes += 1
+    assert {item for item, (_, leaves) in enumerate(plan) if not leaves} <= set(seen)
+    assert all(plan[item][0] in needed for item in seen)
+    assert wakes <= 2 * len(needed) + 2
+    assert len(wheel) == 0
