@@ -83,7 +83,7 @@ async def _play(
     show(project, lines, sheets, scenario.story, form)
     say(f"  the same with pictures: {folder / PAGE}")
     if keep:
-        invite(url, rows[0], pid)
+        invite(folder, url, rows[0], pid)
     if broken := demo_verdict.broken(lines):
         raise RdvError(f"the demo did not hold: {'; '.join(broken)}", f"see {folder / '.rdv' / 'serve.log'}")
     say("everything held")
@@ -188,9 +188,9 @@ def show(project: Project, lines: Sequence[Line], sheets: Sequence[Sheet], story
     output.document({sheet.title: sheet.records for sheet in in_text} | {"page": str(project.folder / PAGE)}, form)
 
 
-def invite(url: str, row: Mapping[str, Any], pid: int) -> None:
+def invite(folder: Path, url: str, row: Mapping[str, Any], pid: int) -> None:
     """Say how to ask what is left serving, and how to stop it."""
     body = json.dumps(demo_data.request(dict(row)))
     output.note(f"ask it:   curl -s {url}/v1/goals/{GOAL}/score -H 'content-type: application/json' -d '{body}'")
-    output.note(f"look:     rdv status --project {demo_project.GOAL}")
+    output.note(f"look:     rdv status --project {folder}")
     output.note(f"stop it:  kill {pid}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rdv.cli.demo_verdict import Fault
     from rdv.config import Project
 
-CALM = 0.06
+CALM = 0.12
 """Share of the requests that are sent before the first thing happens, and between two of them."""
 STEP_S = 60.0
 PEACE_S = 5.0

@@ -55,6 +55,8 @@ def test_the_demo_can_be_kept(tmp_path: Path, typed: Callable[[Path], Any], data
         request = urllib.request.Request(url, body.encode(), {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as reply:
             assert 0 <= json.load(reply)["answer"] <= 1
+        folder = ended.stderr.split("rdv status --project ")[1].split()[0]
+        assert typed(tmp_path)("status", "--project", folder).returncode == Exit.OK
         again = typed(tmp_path)("demo", "d")
         assert again.returncode == Exit.USAGE
         assert "still serves" in again.stderr
