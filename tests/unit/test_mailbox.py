@@ -274,7 +274,7 @@ def test_an_error_of_ours_is_in_the_ledger() -> None:
 
 
 def test_kept_mailboxes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With too many mailboxes waiting for a silent model, settled ones are handed on at once, others when they settle."""
+    """With too many mailboxes waiting for a silent model, settled ones are handed on at once, others once settled."""
     monkeypatch.setattr("rdv.serving.mailbox.MOST_KEPT", 5)
     clock, complete = ManualClock(), []
     room, looks = room_of(complete, clock)
