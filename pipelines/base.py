@@ -168,6 +168,8 @@ class Task(luigi.Task):
 
     family: ClassVar[str] = "task"
     version: ClassVar[str] = "1"
+    entry: ClassVar[str] = "rdv.pipelines.entry:run"
+    """How its step's process is entered; what that module imports, a fork server has imported before."""
 
     if TYPE_CHECKING:
         context: Context

@@ -24,7 +24,6 @@ from rdv.pipelines.step import Payload, now_text, publish_config
 from rdv.pipelines.validate import ValidateTask
 from rdv.records import Version
 
-ENTRY = "rdv.pipelines.step:run"
 _PAUSE_S = 0.5
 
 
@@ -232,7 +231,7 @@ class Execution:
                 run=self.run,
                 name=task.family,
                 token=f"{payload.name}#{attempt.number}",
-                entry=ENTRY,
+                entry=task.entry,
                 payload=msgspec.to_builtins(payload),
                 resources=resources,
                 folder=str(self._project.folder),

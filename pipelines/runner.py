@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from rdv.backends.ports import Cluster, Registry
 from rdv.clock import SystemClock
 from rdv.config import Project
 from rdv.errors import Exit, RdvError, StepFailed, UsageError
-from rdv.pipelines.base import Context, NotYet, Store
+from rdv.pipelines.base import Context, Store
 from rdv.pipelines.events import Event, OnEvent
 from rdv.pipelines.execution import Execution, Sought
 from rdv.pipelines.luigi_threads import build, forget_tasks
@@ -40,6 +41,9 @@ WAVE = 64
 
 8 ms at 3,000), so that a grid of any size costs the same a point.
 """
+
+
+MOST_POINTS = 1_000_000
 
 
 class TrainRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +89,8 @@ class Prepared:
 
     def points(self) -> list[str]:
         """All points as canonical text."""
+        if self.sweep.count() > MOST_POINTS:
+            raise UsageError(f"{self.sweep.count()} points are more than a million", "draw some: --trials N --seed S")
         return [parameters_text(point) for point in self.sweep.points()]
 
 
@@ -150,6 +156,9 @@ class _Run:
             code, error = Exit.INTERRUPTED, "it was interrupted; run again: what is done stays done"
         except RdvError as failure:
             code, error = failure.exit_code, str(failure)
+        except Exception as failure:  # of a project's own task, or a bug: the record says so, the log shows where
+            code, error = Exit.FAILED, f"{failure!r}; see `rdv logs {self._record.run}`"
+            self._folder.note(traceback.format_exc())
         finally:
             self._let_go(execution, cluster)
         return self._end(execution, code, error)
@@ -253,7 +262,7 @@ def _told(record: RunRecord, execution: Execution) -> RunRecord:
     record = replace(record, trained=execution.trained)
     sought = execution.sought
     if sought is not None:
-        with suppress(NotYet, RdvError):
+        with suppress(Exception):  # there is no best one yet, or the error that ended the run comes again
             record = replace(record, best=sought.shown(sought.chosen()), artifact=sought.name(sought.chosen()))
     if execution.judged is not None:
         record = replace(record, reasons=execution.judged.reasons)

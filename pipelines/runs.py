@@ -85,6 +85,12 @@ class RunFolder:
             self._log.write(f"{event.at} {line(event)}\n".encode(errors="backslashreplace"))
             self._log.flush()
 
+    def note(self, text: str) -> None:
+        """Append some lines to the log."""
+        with self._guard:
+            self._log.write(text.encode(errors="backslashreplace") + b"\n")
+            self._log.flush()
+
     def close(self) -> None:
         """Let go of the run; whoever waits for it goes on."""
         self._events.close()

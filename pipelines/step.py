@@ -78,10 +78,10 @@ def find_task(path: str, folder: Path) -> type[Task]:
         sys.path.insert(0, str(folder))
     try:
         found: Any = import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise UsageError(f"task {path!r}: there is no module {module!r}", f"put it into {folder}") from None
+    except Exception as error:  # whatever a project's module does when it is imported
+        raise UsageError(
+            f"task {path!r}: {module!r} cannot be imported: {error!r}", f"look at it in {folder}"
+        ) from error
     for part in name.split(".") if colon else [""]:
         found = getattr(found, part, None)
     if not (isinstance(found, type) and issubclass(found, Task)):

@@ -36,6 +36,7 @@ class CatBoostTask(TrainTask):
     """A CatBoost model of tabular features; `loss_function` may be changed for goals that answer a number."""
 
     version = "1"
+    entry = "rdv.pipelines.entry_catboost:run"
     defaults: ClassVar[Mapping[str, Value]] = {
         "iterations": 200, "learning_rate": 0.1, "depth": 6, "l2_leaf_reg": 3.0, "random_strength": 1.0, "rsm": 1.0,
         "border_count": 254, "grow_policy": "SymmetricTree", "min_data_in_leaf": 1, "max_leaves": 31,

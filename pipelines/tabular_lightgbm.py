@@ -43,6 +43,7 @@ class LightGBMTask(TrainTask):
     """A LightGBM model of tabular features; `objective` may be changed for goals that answer a number."""
 
     version = "1"
+    entry = "rdv.pipelines.entry_lightgbm:run"
     defaults: ClassVar[Mapping[str, Value]] = {
         "num_iterations": 100, "learning_rate": 0.1, "num_leaves": 31, "max_depth": -1, "min_data_in_leaf": 20,
         "min_sum_hessian_in_leaf": 1e-3, "bagging_fraction": 1.0, "bagging_freq": 0, "feature_fraction": 1.0,

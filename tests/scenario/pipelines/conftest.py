@@ -22,6 +22,7 @@ from rdv.pipelines.events import Event
 from rdv.pipelines.runner import RunResult, TrainRequest, train
 from rdv.settings import load_project
 
+DATE = "2024-11-22"
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -105,16 +106,16 @@ class Clinic:
         return load_project(self.folder, overrides=overrides)
 
     def train(self, *settings: str, model: str = "visit/m", **request: Any) -> RunResult:
-        """Train here; the events are kept."""
+        """Train here, for one and the same day unless told; the events are kept."""
         self.events.clear()
-        asked = TrainRequest(model=model, settings=settings, **request)
+        asked = TrainRequest(model=model, settings=settings, **{"date": DATE, **request})
         return train(self.project(), asked, self.events.append)
 
     def start(self, *settings: str, model: str = "visit/m", **request: Any) -> subprocess.Popen[bytes]:
         """Train in a process of its own."""
         import msgspec
 
-        asked = msgspec.json.encode(TrainRequest(model=model, settings=settings, **request)).decode()
+        asked = msgspec.json.encode(TrainRequest(model=model, settings=settings, **{"date": DATE, **request})).decode()
         return subprocess.Popen(
             [sys.executable, "-P", "-c", GO, str(self.folder), asked],
             stdout=subprocess.DEVNULL,

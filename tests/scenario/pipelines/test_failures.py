@@ -11,7 +11,7 @@ import pytest
 
 from rdv.backends import select
 from rdv.backends.ports import Status
-from rdv.errors import Exit
+from rdv.errors import Exit, UsageError
 from rdv.pipelines.runs import find_run, list_runs, run_events
 
 STEPS = '''
@@ -76,6 +76,22 @@ def test_a_failing_step_fails_the_run(steps: Any, what: str, exit_code: int, tol
     assert steps.kinds("again") == []
     assert steps.manifests("train") == {}
     assert steps.versions() == []
+
+
+def test_a_task_that_fails_in_the_pipeline_leaves_a_record(steps: Any) -> None:
+    """A project's task that raises outside its step, or does not import, fails the run or is a usage error."""
+    steps.code(STEPS + "\n    def parameters(self):\n        raise RuntimeError('no parameters')\n")
+    result = steps.train()
+    assert result.exit is Exit.FAILED
+    assert "no parameters" in result.record.error
+    log = (steps.project().state / "runs" / result.record.run / "log").read_text()
+    assert "Traceback" in log
+    steps.code("import nowhere_to_be_found\n", f"{steps.module}_broken")
+    (steps.folder / "rdv.toml").write_text(
+        (steps.folder / "rdv.toml").read_text().replace(f"{steps.module}:", f"{steps.module}_broken:")
+    )
+    with pytest.raises(UsageError, match="nowhere_to_be_found"):
+        steps.train()
 
 
 def test_one_failing_point_fails_the_run_and_keeps_the_others(steps: Any) -> None:

@@ -10,7 +10,9 @@ from rdv.pipelines.runner import TrainRequest, count_points
 
 
 def planned(project: Any, *settings: str, **request: Any) -> PlanNode:
-    return plan(project.project(), TrainRequest(model="visit/m", settings=settings, **request))
+    return plan(
+        project.project(), TrainRequest(model="visit/m", settings=settings, **{"date": "2024-11-22", **request})
+    )
 
 
 def standing(root: PlanNode) -> dict[str, list[str]]:
