@@ -106,7 +106,7 @@ class HttpServer:
         if not route.admit:
             return await route.handle(await self._body(proto, length))
         admission = self.admission
-        key = admission.admit(scope.client)
+        key = admission.admit(scope)
         try:
             return await route.handle(await self._body(proto, length))
         finally:

@@ -6,6 +6,7 @@ Source: what granian lets through (bare LF, two Hosts, repeated codings, absolut
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from rdv.serving.http_types import Refusal, Route
 
@@ -77,6 +78,15 @@ def _look_closer(items: Sequence[tuple[str, str]]) -> None:
         raise Refusal(417, "bad_expectation", "the only expectation met is 100-continue")
 
 
+class Client(Protocol):
+    """Whatever knows where a request comes from, as `address:port`; it is asked only when somebody wants to know."""
+
+    @property
+    def client(self) -> str:
+        """The client's address and port."""
+        ...
+
+
 class Admission:
     """How many requests are in flight, in all and by client address; each admitted one has to be released."""
 
@@ -88,15 +98,15 @@ class Admission:
         self.in_flight = 0
         self.draining = False
 
-    def admit(self, client: str) -> str:
-        """Count one request in and return the key to release it with; Refusal 503. client: `address:port`."""
+    def admit(self, of: Client) -> str:
+        """Count one request in and return the key to release it with; Refusal 503."""
         if self.draining:
             raise Refusal(503, "draining", "this gateway is stopping", retry_after_s=1)
         if self.in_flight >= self._most:
             raise Refusal(503, "overloaded", "too many requests are in flight", retry_after_s=1)
         key = ""
         if self._clients is not None:
-            key = client.rpartition(":")[0]
+            key = of.client.rpartition(":")[0]
             count = self._clients.get(key, 0)
             if count >= self._most_by_client:
                 raise Refusal(503, "client_limit", "too many requests of this client are in flight", retry_after_s=1)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,13 @@ from rdv.serving.http_types import Refusal, Reply, Route
 
 HOST = ("host", "localhost")
 JSON = ("content-type", "application/json")
+
+
+@dataclass
+class Peer:
+    """Where a request comes from."""
+
+    client: str
 
 
 async def nothing(body: bytes) -> Reply:
@@ -138,7 +146,7 @@ def test_admission_bounds_and_balances(moves: list[tuple[str, bool]]) -> None:
         if enters:
             full = len(held) == 5 or sum(one == address for one, _ in held) == 2
             with pytest.raises(Refusal) if full else contextlib.nullcontext():
-                held.append((address, admission.admit(f"{address}:{at}")))
+                held.append((address, admission.admit(Peer(f"{address}:{at}"))))
         elif held:
             admission.release(held.pop(0)[1])
         assert admission.in_flight == len(held)
@@ -153,7 +161,7 @@ def test_draining_admits_nobody() -> None:
     admission = Admission(5, 5)
     admission.draining = True
     with pytest.raises(Refusal) as caught:
-        admission.admit("1.2.3.4:5")
+        admission.admit(Peer("1.2.3.4:5"))
     assert ("retry-after", "1") in caught.value.reply("id").headers
 
 
