@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,18 +12,14 @@ from pathlib import Path
 from rdv.files import SCRATCH_PREFIX
 from rdv.ids import short_id
 
-_LOCK = ".lock"
-_UNLOCKED_S = 60.0
+_TRIES = 20
 
 
 @contextmanager
 def scratch_folder(state: Path) -> Iterator[Path]:
     """A fresh folder below the project's state, removed at the end; locked while its process lives."""
-    folder = state / "tmp" / f"{SCRATCH_PREFIX}{short_id()}"
-    folder.mkdir(parents=True)
-    lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    folder, lock = _locked_folder(state / "tmp")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -36,26 +31,35 @@ def sweep_scratch(state: Path) -> int:
     removed = 0
     with suppress(FileNotFoundError):
         for name in os.listdir(state / "tmp"):
-            if name.startswith(SCRATCH_PREFIX) and _is_left(state / "tmp" / name):
+            if name.startswith(SCRATCH_PREFIX) and (lock := _lock(state / "tmp" / name)) is not None:
                 shutil.rmtree(state / "tmp" / name, ignore_errors=True)
+                os.close(lock)
                 removed += 1
     return removed
 
 
-def _is_left(folder: Path) -> bool:
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """A new folder and its lock; another one when a sweep was quicker than the lock."""
+    for _ in range(_TRIES):
+        folder = parent / f"{SCRATCH_PREFIX}{short_id()}"
+        folder.mkdir(parents=True)
+        lock = _lock(folder)
+        if lock is not None:
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+    raise OSError(f"no scratch folder could be kept in {parent}")
+
+
+def _lock(folder: Path) -> int | None:
+    """The locked descriptor of a folder; None when it is gone or somebody else's."""
     try:
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        # being made this very moment, or killed then: only age can tell
-        with suppress(FileNotFoundError):
-            return time.time() - folder.stat().st_mtime > _UNLOCKED_S
-        return False
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    finally:
         os.close(lock)
-    return True
+        return None
+    return lock

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 from rdv.pipelines.scratch import scratch_folder, sweep_scratch
@@ -43,11 +42,24 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_folder_being_made_is_left_alone(tmp_path: Path) -> None:
-    """A folder without a lock is swept only when it is too old to be in the making."""
-    folder = tmp_path / "tmp" / ".tmp-new"
-    folder.mkdir(parents=True)
-    assert sweep_scratch(tmp_path) == 0
-    os.utime(folder, (time.time() - 3600, time.time() - 3600))
-    assert sweep_scratch(tmp_path) == 1
+def test_makers_and_sweepers_may_meet_at_any_moment(tmp_path: Path) -> None:
+    """While others sweep all the time, every folder that a block was given stays as long as the block."""
+    stop = threading.Event()
+
+    def sweep() -> None:
+        while not stop.is_set():
+            sweep_scratch(tmp_path)
+
+    sweepers = [threading.Thread(target=sweep) for _ in range(2)]
+    for sweeper in sweepers:
+        sweeper.start()
+    try:
+        for _ in range(200):
+            with scratch_folder(tmp_path) as folder:
+                (folder / "file").write_text("x")
+                assert (folder / "file").read_text() == "x"
+    finally:
+        stop.set()
+        for sweeper in sweepers:
+            sweeper.join()
     assert sweep_scratch(tmp_path / "nowhere") == 0
