@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -22,6 +23,7 @@ from rdv.serving.wheel import Wheel
 Handler = Callable[[bytes], Awaitable[Reply]]
 MakeHub = Callable[[OnScores, OnLost], Hub]
 DRAIN_LOOK_S = 0.005
+_log = logging.getLogger("rdv.gateway")
 
 
 class Gateway:
@@ -97,8 +99,9 @@ class Gateway:
 
     def close(self) -> None:
         """Settle what is open with the default and publish what is known of all requests; the hub stays open."""
-        for desk in self.desks.values():
+        for goal, desk in self.desks.items():
             desk.close()
+            _log.info("ledger of %s at the end: %s", goal, msgspec.json.encode(desk.room.ledger).decode())
         self._wheel.close()
 
 

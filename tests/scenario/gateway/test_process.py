@@ -19,13 +19,18 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def start(tmp_path: Path, project_of: Callable[..., Any]) -> Iterator[Start]:
-    """start(**config): a gateway process of such a configuration, once it listens, and its role record's facts."""
+    """start(files, **config): a gateway process of such a configuration, once it listens, and its role record's facts.
+
+    files: how many descriptors it may have open.
+    """
     children = []
 
-    def starting(**change: Any) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
+    def starting(files: int = 0, **change: Any) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
         project = project_of(tmp_path, **change)
         stored = save_project(project)
         command = [sys.executable, "-P", "-m", "rdv.serving.roles", "gateway", "--project", str(stored)]
+        if files:
+            command = ["prlimit", f"--nofile={files}:{files}", *command]
         with (tmp_path / "log").open("wb") as log:
             children.append(subprocess.Popen(command, stderr=log, stdout=log))
         return children[-1], asyncio.run(facts_of(project, children[-1]))
@@ -84,6 +89,23 @@ def test_a_second_signal_ends_it_at_once(start: Start, client_of: Callable[..., 
 
     client_of(facts, scenario)
     assert child.wait(HANG_S) == 0
+
+
+def test_running_out_of_descriptors_is_survived(start: Start, tmp_path: Path, client_of: Callable[..., Any]) -> None:
+    """With far more connections than descriptors it neither dies nor floods its log, and serves when they are gone."""
+    child, facts = start(files=256)
+
+    async def scenario(gateway: Any) -> None:
+        await gateway.worker("champion")
+        streams = [await gateway.connect() for _ in range(400)]
+        await asyncio.sleep(0.5)
+        for _, writer in streams:
+            writer.close()
+        assert (await gateway.score({"a": 1})).json["answer"] == 1.0
+
+    client_of(facts, scenario)
+    assert child.poll() is None
+    assert (tmp_path / "log").stat().st_size < 100_000
 
 
 async def is_open(gateway: Any) -> bool:
