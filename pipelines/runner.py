@@ -248,8 +248,9 @@ class _Run:
         )
         if execution is not None:
             self._record = _told(self._record, execution)
-        self._folder.write(self._record)
+        # the log first: whoever follows it stops reading once the record says that the run has ended
         self._tell(Event(kind="ended", text=error or self._record.state, at=now_text()))
+        self._folder.write(self._record)
         return RunResult(exit=code, record=self._record)
 
     def _tell(self, event: Event) -> None:
