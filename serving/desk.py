@@ -26,7 +26,7 @@ from rdv.serving.wheel import Wheel
 
 EVENTS_S = 0.05
 EVENTS_ROWS = 256
-MOST_TURNS = 2
+MOST_TURNS = 4
 
 
 @dataclass(frozen=True, slots=True)
