@@ -25,6 +25,7 @@ from rdv.pipelines.naming import task_code
 from rdv.pipelines.scratch import scratch_folder
 
 CONFIG_FILE = "config.json"
+_INPUT = ".input-"
 _LIBRARIES = ("rdv", "numpy", "lightgbm", "catboost", "pyarrow")
 
 
@@ -55,18 +56,17 @@ def run(payload: dict[str, Any]) -> None:
     told = msgspec.convert(payload, Payload)
     began = monotonic()
     project = Project(Path(told.folder), Config(environments={told.env: told.environment}), told.env)
+    store: Store = select.artifacts(project)
+    if store.manifest(told.name) is not None:
+        return
+    # One folder for output and input: making and removing folders is what a short step spends most of its time on.
     with scratch_folder(project.state) as scratch:
-        store: Store = select.artifacts(project)
-        if store.manifest(told.name) is not None:
-            return
         task = _task(told, _project(told, store, scratch))
-        output = scratch / "output"
-        output.mkdir()
         inputs, digests = _inputs(told, store, scratch)
-        result = task.execute(inputs, output)
-        manifest = _manifest(told, task, result, digests, output, began)
+        result = task.execute(inputs, scratch)
+        manifest = _manifest(told, task, result, digests, scratch, began)
         try:
-            store.publish(manifest, output)
+            store.publish(manifest, scratch)
         except LostRace:
             print(f"{told.name} has been made by somebody else meanwhile")
 
@@ -92,8 +92,8 @@ def find_task(path: str, folder: Path) -> type[Task]:
 
 
 def file_entries(folder: Path) -> tuple[FileEntry, ...]:
-    """The entries of all files below a folder, sorted by path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """The entries of all files below a folder that are no inputs, sorted by path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(_INPUT))
     return tuple(
         FileEntry(path.relative_to(folder).as_posix(), path.stat().st_size, digest_file(path)) for path in paths
     )
@@ -130,7 +130,7 @@ def publish_config(store: Store, project: Project, model: str, scratch: Path) ->
 def _project(told: Payload, store: Store, scratch: Path) -> Project:
     """The project as it was configured when the run began."""
     manifest = _there(store, told.config)
-    data = store.fetch(manifest, CONFIG_FILE, scratch / CONFIG_FILE).read_bytes()
+    data = store.fetch(manifest, CONFIG_FILE, scratch / f"{_INPUT}{CONFIG_FILE}").read_bytes()
     return Project(Path(told.folder), msgspec.json.decode(data, type=Config), told.env)
 
 
@@ -157,7 +157,7 @@ def _inputs(told: Payload, store: Store, scratch: Path) -> tuple[Inputs, dict[st
     inputs, digests = {}, {}
     for role, name in told.upstream.items():
         manifest = _there(store, name)
-        inputs[role] = Artifact(manifest, _Fetch(store, manifest, scratch / "inputs" / role))
+        inputs[role] = Artifact(manifest, _Fetch(store, manifest, scratch, role))
         digests[role] = manifest.digest()
     return inputs, digests | told.external
 
@@ -172,14 +172,13 @@ def _there(store: Store, name: str) -> Manifest:
 class _Fetch:
     """Fetches files of one artifact, each once."""
 
-    def __init__(self, store: Store, manifest: Manifest, folder: Path) -> None:
-        self._store, self._manifest, self._folder = store, manifest, folder
+    def __init__(self, store: Store, manifest: Manifest, folder: Path, role: str) -> None:
+        self._store, self._manifest, self._folder, self._role = store, manifest, folder, role
         self._files: dict[str, Path] = {}
 
     def __call__(self, path: str) -> Path:
         if path not in self._files:
-            into = self._folder / path
-            into.parent.mkdir(parents=True, exist_ok=True)
+            into = self._folder / f"{_INPUT}{self._role}-{len(self._files)}"
             self._files[path] = self._store.fetch(self._manifest, path, into)
         return self._files[path]
 
