@@ -1,1 +1,0 @@
-"""Pure statistics: assignment, bandits, sequential tests, off-policy estimates, drift digests."""
