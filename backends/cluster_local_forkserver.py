@@ -49,6 +49,7 @@ from rdv.backends.cluster_local_verdict import Ending, verdict
 from rdv.backends.ports import Outcome, Status
 from rdv.processes import adopt_orphans, signal_group
 
+_LOOKS = 100  # a step that flees faster than this is left to the next end of a step
 _SAMPLE_S = 0.2
 _SAMPLE_GUARDING_S = 0.05
 """Between two looks at the steps' memory: where a cgroup holds the limit, and where the look itself does."""
@@ -248,15 +249,25 @@ class ForkServer:
         self._tell(Ended(outcome))
 
     def _end_strays(self) -> None:
-        """Reap processes whose step is gone, and end them once no step is left to which they could belong."""
+        """Reap processes whose step is gone, and end them once no step is left to which they could belong.
+
+        A dying parent hands its children to us, so one look is not enough: look until nobody is left.
+        """
         steps = {step.pid for step in self._steps.values()}
-        for pid in set(children(os.getpid())) - steps:
-            if not steps:
-                for member in list(family(pid)):
-                    with suppress(ProcessLookupError):
-                        os.kill(member, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, 0 if not steps else os.WNOHANG)
+        for _ in range(_LOOKS):
+            strays = set(children(os.getpid())) - steps
+            for pid in strays:
+                self._end_stray(pid, spare=bool(steps))
+            if steps or not strays:
+                return
+
+    def _end_stray(self, pid: int, spare: bool) -> None:
+        if not spare:
+            for member in list(family(pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(member, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG if spare else 0)
 
     def _abandon(self) -> None:
         """End every step because nobody waits for it any more."""
