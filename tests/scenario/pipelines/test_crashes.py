@@ -10,7 +10,9 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from datetime import date, timedelta
 from pathlib import Path
+from select import select as select_files
 from typing import Any
 
 from rdv.backends import select
@@ -34,6 +36,24 @@ for date in sys.stdin:
 """
 
 
+# One interpreter from which runs are forked: it says each one's process id, and how it ended.
+NURSERY = """
+import os, sys
+from pathlib import Path
+from rdv.pipelines.runner import TrainRequest, train
+from rdv.settings import load_project
+project = load_project(Path(sys.argv[1]))
+print("ready", flush=True)
+for date in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        request = TrainRequest(model="visit/m", settings=(sys.argv[2],), date=date.strip())
+        os._exit(int(train(project, request).exit))
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
 def descendants(pid: int) -> list[int]:
     """The process and everything below it."""
     found, at = [pid], 0
@@ -46,6 +66,30 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+class Nursery:
+    """Runs forked from one interpreter that has imported everything, so that a kill seldom hits an import."""
+
+    def __init__(self, folder: Path) -> None:
+        command = [sys.executable, "-P", "-c", NURSERY, str(folder), GRID]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert said(self._process) == "ready"
+
+    def start(self, day: str) -> int:
+        """Begin a run for a day; its process id."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{day}\n")
+        self._process.stdin.flush()
+        return int(said(self._process))
+
+    def end(self) -> int:
+        """How the run ended, once it has: exit code, or minus the signal."""
+        return int(said(self._process))
+
+    def close(self) -> None:
+        """End the interpreter."""
+        self._process.communicate()
+
+
 def test_thirty_kills_leave_nothing_half_made(sums: Any) -> None:
     """Whatever process of a run is killed at whatever moment: what exists is whole, and a rerun gets to the end.
 
@@ -54,18 +98,23 @@ def test_thirty_kills_leave_nothing_half_made(sums: Any) -> None:
     """
     lots = random.Random(1)
     seen: dict[str, str] = {}
-    kills = finished = 0
-    until = time.monotonic() + LIMIT_S
-    while kills < KILLS:
-        assert time.monotonic() < until, f"{kills} kills took too long"
-        process = sums.start(GRID, date=f"2024-01-{finished + 1:02d}")
-        kills += kill_somewhere(process, lots)
-        code = process.wait(60)
-        assert sums.damage() == []
-        for name, manifest in sums.manifests().items():
-            assert seen.setdefault(name, manifest.attempt) == manifest.attempt, f"{name} was overwritten"
-        finished += code == Exit.OK
-    last = sums.train(GRID, date=f"2024-01-{finished + 1:02d}")
+    nursery = Nursery(sums.folder)
+    try:
+        begun = time.monotonic()
+        nursery.start(day(0))
+        assert nursery.end() == Exit.OK
+        whole_s = time.monotonic() - begun
+        kills, finished, until = 0, 1, begun + LIMIT_S
+        while kills < KILLS:
+            assert time.monotonic() < until, f"{kills} kills took too long"
+            kills += kill_somewhere(nursery.start(day(finished)), lots, lots.uniform(0.05, 1.0) * whole_s)
+            finished += nursery.end() == Exit.OK
+            assert sums.damage() == []
+            for name, manifest in sums.manifests().items():
+                assert seen.setdefault(name, manifest.attempt) == manifest.attempt, f"{name} was overwritten"
+    finally:
+        nursery.close()
+    last = sums.train(GRID, date=day(finished))
     assert last.exit is Exit.OK, last.record
     assert sums.damage() == []
     assert list((sums.project().state / "tmp").iterdir()) == []
@@ -74,15 +123,26 @@ def test_thirty_kills_leave_nothing_half_made(sums: Any) -> None:
     assert {record.state for record in list_runs(sums.project().state)} <= {"done", "lost", "failed"}
 
 
-def kill_somewhere(process: subprocess.Popen[bytes], lots: random.Random) -> int:
-    """Kill one process of a run at a random moment; 1 when there still was one."""
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(lots.uniform(0.2, 2.5))
+def day(number: int) -> str:
+    """A date of its own for each round."""
+    return (date(2024, 1, 1) + timedelta(days=number)).isoformat()
+
+
+def kill_somewhere(run: int, lots: random.Random, after_s: float) -> int:
+    """Kill one process of a run after so many seconds; 1 when the run still went on."""
+    try:
+        ended = os.pidfd_open(run)
+    except ProcessLookupError:
         return 0
-    family = descendants(process.pid)
-    with suppress(ProcessLookupError):
-        os.kill(lots.choice([process.pid, lots.choice(family), family[-1]]), signal.SIGKILL)
-    return 1
+    try:
+        if select_files([ended], [], [], after_s)[0]:
+            return 0
+        family = descendants(run)
+        with suppress(ProcessLookupError):
+            os.kill(lots.choice([run, lots.choice(family), family[-1]]), signal.SIGKILL)
+        return 1
+    finally:
+        os.close(ended)
 
 
 def test_twenty_races_of_two_train_each_thing_once(sums: Any) -> None:
@@ -99,7 +159,7 @@ def test_twenty_races_of_two_train_each_thing_once(sums: Any) -> None:
         for race in range(RACES):
             for racer in racers:
                 assert racer.stdin is not None
-                racer.stdin.write(f"2024-02-{race + 1:02d}\n")
+                racer.stdin.write(f"{day(race)}\n")
                 racer.stdin.flush()
             ends = [said(racer).split() for racer in racers]
             assert [end[0] for end in ends] == ["0", "0"], ends
