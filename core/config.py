@@ -116,8 +116,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where serving listens and how much it takes in. port 0: any free one, told by `rdv status`.
 
-    admin: a path of a 0600 socket (empty: `.rdv/run/admin.sock`). max_in_flight: accepted and unanswered requests;
-    per_client: the same for one client address. body_bytes, body_ms: cap and time limit of a request's body.
+    admin: a path of a 0600 socket (empty: `.rdv/run/admin-<gateway id>.sock`). max_in_flight: accepted and
+    unanswered requests; per_client: the same for one client address. body_bytes, body_ms: cap and time limit of a
+    request's body.
     drain_s: how long a clean stop may take. journal_mb: a journal's total size, in segments of segment_mb.
     """
 
