@@ -1,5 +1,6 @@
 """The embedded cluster when its own processes are killed, stopped or cannot start: nothing survives, nothing hangs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -73,6 +74,29 @@ if sys.argv[3] == "stay":
     cluster.wait(step)
 while not (folder / "pids").exists():
     pass
+"""
+
+# in a process of its own: this one's files and threads are also those of the tests that ran before
+MEASURED = """
+import json, os, sys
+from pathlib import Path
+from rdv.backends.cluster_local import LocalCluster
+from rdv.backends.cluster_local_memory import children
+from rdv.backends.ports import Status, StepSpec
+
+def resources_of(pid):
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")), pages * os.sysconf("SC_PAGE_SIZE")
+
+folder = sys.argv[1]
+with LocalCluster(Path(folder) / ".rdv", 2) as cluster:
+    for first, end in ((0, 50), (50, 300)):
+        specs = [StepSpec(run="r1", name="n", token=str(at), entry="entries:nothing", payload={}, folder=folder)
+                 for at in range(first, end)]
+        for step in [cluster.dispatch(spec) for spec in specs]:
+            assert cluster.wait(step, 60.0).status is Status.SUCCEEDED
+        (server,) = (pid for pid in children(os.getpid()) if b"forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        print(json.dumps([resources_of(pid) for pid in (os.getpid(), server)]), flush=True)
 """
 
 
@@ -285,23 +309,11 @@ def test_a_server_that_cannot_start(
 
 def test_a_dispatcher_does_not_grow(folder: Path) -> None:
     """Between 50 and 300 steps neither files nor threads nor, to speak of, memory of dispatcher and server grow."""
-    with LocalCluster(folder / ".rdv", 2) as cluster:
-
-        def run(count: int) -> list[tuple[int, int, int]]:
-            for step in [cluster.dispatch(spec(folder, "nothing")) for _ in range(count)]:
-                assert cluster.wait(step, HANG_S).status is Status.SUCCEEDED
-            return [resources_of(pid) for pid in (os.getpid(), fork_server(os.getpid()))]
-
-        before, after = run(50), run(250)
-        for (files, threads, memory), (files_later, threads_later, memory_later) in zip(before, after, strict=True):
-            assert (files_later, threads_later) == (files, threads)
-            assert memory_later - memory < 3 << 20
-
-
-def resources_of(pid: int) -> tuple[int, int, int]:
-    """Open files, threads and resident bytes of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task")), pages * os.sysconf("SC_PAGE_SIZE")
+    ran = subprocess.run([sys.executable, "-c", MEASURED, str(folder)], capture_output=True, text=True, check=True)
+    before, after = map(json.loads, ran.stdout.splitlines())
+    for (files, threads, memory), (files_later, threads_later, memory_later) in zip(before, after, strict=True):
+        assert (files_later, threads_later) == (files, threads)
+        assert memory_later - memory < 3 << 20
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.002, 0.01, 0.05, 0.2])
