@@ -38,6 +38,7 @@ def main(task_folder: Path, alloc_folder: Path) -> int:
     """Run the step whose specification lies in the task's folder; its exit code, 128 + n after signal n."""
     for name in _TOKENS:
         os.environ.pop(name, None)
+    os.environ["RDV_STATE"] = str(task_folder / "state")
     folder = task_folder / "step"
     folder.mkdir(exist_ok=True)
     body = zlib.decompress(task_folder.joinpath("spec").read_bytes())

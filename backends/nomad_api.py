@@ -18,9 +18,11 @@ import requests
 from nomad import Nomad
 from nomad.api import exceptions
 
+from rdv.backends.allocation import own_token
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
 
 _ANSWER_S = 10.0
+_CONNECTIONS = 64
 DEFAULT_ADDRESS = "http://127.0.0.1:4646"
 _OPTIONS = {"address", "token_file", "region", "python"}
 _TOKEN_HINT = "set NOMAD_TOKEN, or name a file in the place: ?token_file=PATH"
@@ -40,9 +42,9 @@ class NomadApi:
             address=address,
             namespace=self.namespace,
             region=options.get("region"),
-            token=self._token(),
             verify=True,
             timeout=int(_ANSWER_S),
+            session=self._session(),
         )
         self._where = f"Nomad at {self._nomad.address or DEFAULT_ADDRESS}"
 
@@ -109,7 +111,23 @@ class NomadApi:
         data: bytes = answer.content
         return data
 
+    def _session(self) -> requests.Session:
+        """Connections for as many threads as wait at once; the token is read anew for each call, as agents replace it."""
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
+
+        def identify(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            if token := self._token():
+                request.headers["X-Nomad-Token"] = token
+            return request
+
+        session.auth = identify
+        return session
+
     def _token(self) -> str | None:
+        if own := own_token("nomad"):
+            return own
         try:
             return Path(self._token_file).read_text().strip() if self._token_file else None
         except OSError as error:

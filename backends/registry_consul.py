@@ -19,6 +19,7 @@ import consul
 import requests
 from consul.exceptions import BadRequest, ClientError
 
+from rdv.backends.allocation import own_token
 from rdv.backends.consul_watch import Pace, block_s, next_index
 from rdv.backends.keys import check_key, check_prefix
 from rdv.backends.ports import Entry
@@ -35,7 +36,8 @@ class ConsulRegistry:
     """Keys below a prefix of Consul's store; safe over threads, processes and forks.
 
     place: `prefix?address=URL&token_file=PATH&datacenter=NAME`, all optional; what is missing comes from Consul's own
-    environment variables. The token file is read anew for each call, since agents replace it.
+    environment variables. Inside an allocation the token of its own identity is used. Token files are read anew for
+    each call, since agents replace them.
     """
 
     def __init__(self, place: str, clock: Clock | None = None) -> None:
@@ -123,6 +125,8 @@ class ConsulRegistry:
         return self._client.kv
 
     def _token(self) -> str | None:
+        if own := own_token("consul"):
+            return own
         path = self._options.get("token_file")
         try:
             return Path(path).read_text().strip() if path else None

@@ -12,6 +12,7 @@ import hvac
 import hvac.exceptions as failures
 import requests
 
+from rdv.backends.allocation import own_token
 from rdv.backends.keys import check_key
 from rdv.backends.vault_lease import Due, Lease
 from rdv.clock import Clock, SystemClock
@@ -29,8 +30,9 @@ class VaultSecrets:
 
     place: `mount/prefix?address=URL` and a way to log in: `auth=MOUNT&role=NAME&jwt_file=PATH` (a Nomad workload's
     identity), `auth=MOUNT&role_id_file=PATH&secret_id_file=PATH` (AppRole) or `token_file=PATH` (a token that somebody
-    else renews). What is missing comes from Vault's own environment variables. The token is renewed at two thirds of
-    its time and obtained anew when it is over or refused, whenever a secret is asked for or `refresh` is called.
+    else renews). What is missing comes from Vault's own environment variables. Inside an allocation the token of its
+    own identity is used, which Nomad renews. A token from a login is renewed at two thirds of its time and obtained
+    anew when it is over or refused, whenever a secret is asked for or `refresh` is called.
     """
 
     def __init__(self, place: str, clock: Clock | None = None) -> None:
@@ -58,7 +60,7 @@ class VaultSecrets:
             try:
                 fields = self._read(name, self._prefix + path)
             except NotAuthorised:
-                if fresh or not self._logs_in:
+                if fresh or not self._logs_in or self._lease is None:
                     raise
                 self._login()  # revoked, or its time went by while this machine slept
                 fields = self._read(name, self._prefix + path)
@@ -73,6 +75,9 @@ class VaultSecrets:
             return self._lease.due_in_s(self._clock.monotonic()) if self._lease else float("inf")
 
     def _refresh(self) -> bool:
+        if own := own_token("vault"):
+            self._client.token, self._lease = own, None
+            return False
         if "token_file" in self._options:
             self._client.token = self._text("token_file")
             return False

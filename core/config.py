@@ -145,9 +145,14 @@ class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which adapter serves each port. `local`: everything embedded under `.rdv/`."""
+    """Which adapter serves each port. `local`: everything embedded under `.rdv/`.
+
+    intermediate: where the artifacts lie that nobody serves (data sets, features, reports, verdicts); empty: where
+    the models do.
+    """
 
     artifacts: str = "dir:artifacts"
+    intermediate: str = ""
     registry: str = "sqlite:registry.sqlite"
     cluster: str = "local:"
     secrets: str = "env:secrets.toml"
@@ -165,16 +170,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Project(msgspec.Struct, frozen=True):
-    """A loaded project: its folder (where rdv.toml is), its configuration, the environment chosen."""
+    """A loaded project: its folder (where rdv.toml is), its configuration, the environment chosen.
+
+    kept: where its state is kept instead of `.rdv` in its folder, which may be read-only.
+    """
 
     folder: Path
     config: Config
     env: str = "local"
+    kept: Path | None = None
 
     @property
     def state(self) -> Path:
         """Where everything embedded lives: `.rdv`, or `.rdv/<env>` for another environment than `local`."""
-        base = self.folder / ".rdv"
+        base = self.kept or self.folder / ".rdv"
         return base if self.env == "local" else base / self.env
 
     @property

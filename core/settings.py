@@ -33,7 +33,7 @@ from rdv.settings_keys import (
 )
 from rdv.settings_merge import Layer, Merged, merge
 
-__all__ = ["FILE", "RESERVED", "Setting", "check", "explain", "find_project", "load_project"]
+__all__ = ["FILE", "RESERVED", "Setting", "check", "explain", "find_project", "kept", "load_project"]
 
 FILE = "rdv.toml"
 MASK = "********"
@@ -43,6 +43,7 @@ RESERVED: Mapping[str, str] = MappingProxyType(
         "RDV_CI": "1: what may be absent on a laptop must be there, else tests fail instead of skipping",
         "RDV_DEBUG": "1: the command shows a traceback beside its error",
         "RDV_LIVE": "1: the tests that need real servers run, and fail where one is absent",
+        "RDV_STATE": "the folder of what rdv keeps, instead of .rdv beside rdv.toml",
         "RDV_SERVERS": "the folder of the servers that `make servers` builds",
     }
 )
@@ -81,7 +82,12 @@ def load_project(
     place = find_project(folder)
     merged = _merged(place, overrides, environ)
     config = msgspec.convert(unflatten({key: one.value for key, one in merged.items()}), Config)
-    return Project(place, config, _environment(env or environ.get("RDV_ENV", "") or LOCAL, config))
+    return Project(place, config, _environment(env or environ.get("RDV_ENV", "") or LOCAL, config), kept(environ))
+
+
+def kept(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The folder that RDV_STATE names for a project's state; None when it is the project's own."""
+    return Path(environ["RDV_STATE"]).absolute() if environ.get("RDV_STATE") else None
 
 
 def explain(

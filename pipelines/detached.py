@@ -15,6 +15,7 @@ from rdv.errors import RdvError, StepFailed
 from rdv.files import make_folders
 from rdv.pipelines.runner import Prepared, TrainRequest, train
 from rdv.pipelines.runs import LOG, REQUEST, find_run, new_run
+from rdv.settings import kept
 
 _START_S = 30.0
 
@@ -55,7 +56,7 @@ def train_detached(project: Project, request: TrainRequest) -> str:
 def main(folder: Path) -> int:
     """Carry out the request in a run's folder; the exit code."""
     asked = msgspec.json.decode((folder / REQUEST).read_bytes(), type=_Asked)
-    project = Project(Path(asked.folder), asked.config, asked.env)
+    project = Project(Path(asked.folder), asked.config, asked.env, kept())
     try:
         return int(train(project, asked.request, run=folder.name, detached=True).exit)
     except RdvError as error:

@@ -264,7 +264,6 @@ class Execution:
             parameters=canonical_parameters({**task.parameters(), "period": task.span}),
             code=self._naming.code(task),
             config=self._config_name(),
-            folder=str(self._project.folder),
             env=self._project.env,
             environment=self._project.config.environments.get(self._project.env, Environment()),
             run=self.run,

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from rdv.backends import select
 from rdv.config import Config, Environment, Project
@@ -23,6 +24,7 @@ from rdv.pipelines.base import Artifact, Context, Inputs, StepResult, Store, Tas
 from rdv.pipelines.names import canonical_parameters
 from rdv.pipelines.naming import task_code
 from rdv.pipelines.scratch import scratch_folder
+from rdv.settings import kept
 
 CONFIG_FILE = "config.json"
 _INPUT = ".input-"
@@ -32,7 +34,7 @@ _LIBRARIES = ("rdv", "numpy", "lightgbm", "catboost", "pyarrow")
 class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a step is told. name: of the artifact to make. upstream: role to artifact name. environment, env: where the
 
-    store is. config: the artifact that holds the configuration of the run. folder: the project's.
+    store is. config: the artifact that holds the configuration of the run. The project is where the step runs.
     """
 
     name: str
@@ -45,7 +47,6 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parameters: dict[str, str]
     code: str
     config: str
-    folder: str
     env: str
     environment: Environment
     run: str
@@ -55,13 +56,13 @@ def run(payload: dict[str, Any]) -> None:
     """The entry of every step: make the artifact that the payload names, unless it is there."""
     told = msgspec.convert(payload, Payload)
     began = monotonic()
-    project = Project(Path(told.folder), Config(environments={told.env: told.environment}), told.env)
+    project = Project(Path.cwd(), Config(environments={told.env: told.environment}), told.env, kept())
     store: Store = select.artifacts(project)
     if store.manifest(told.name) is not None:
         return
     # One folder for output and input: making and removing folders is what a short step spends most of its time on.
     with scratch_folder(project.state) as scratch:
-        task = _task(told, _project(told, store, scratch))
+        task = _task(told, _configured(project, told, store, scratch))
         inputs, digests = _inputs(told, store, scratch)
         result = task.execute(inputs, scratch)
         manifest = _manifest(told, task, result, digests, scratch, began)
@@ -127,11 +128,11 @@ def publish_config(store: Store, project: Project, model: str, scratch: Path) ->
     return name
 
 
-def _project(told: Payload, store: Store, scratch: Path) -> Project:
+def _configured(project: Project, told: Payload, store: Store, scratch: Path) -> Project:
     """The project as it was configured when the run began."""
     manifest = _there(store, told.config)
     data = store.fetch(manifest, CONFIG_FILE, scratch / f"{_INPUT}{CONFIG_FILE}").read_bytes()
-    return Project(Path(told.folder), msgspec.json.decode(data, type=Config), told.env)
+    return replace(project, config=msgspec.json.decode(data, type=Config))
 
 
 def _task(told: Payload, project: Project) -> Task:

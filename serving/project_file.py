@@ -17,11 +17,12 @@ class _Stored(msgspec.Struct, frozen=True):
     folder: str
     env: str
     config: Config
+    kept: str = ""
 
 
 def encode_project(project: Project) -> bytes:
     """A project's folder, environment and merged configuration as JSON."""
-    return msgspec.json.encode(_Stored(str(project.folder), project.env, project.config))
+    return msgspec.json.encode(_Stored(str(project.folder), project.env, project.config, str(project.kept or "")))
 
 
 def decode_project(data: bytes) -> Project:
@@ -30,7 +31,7 @@ def decode_project(data: bytes) -> Project:
         stored = msgspec.json.decode(data, type=_Stored)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"these bytes hold no project: {error}", "both ends must run the same rdv") from None
-    return Project(Path(stored.folder), stored.config, stored.env)
+    return Project(Path(stored.folder), stored.config, stored.env, Path(stored.kept) if stored.kept else None)
 
 
 def save_project(project: Project) -> Path:

@@ -1,0 +1,27 @@
+"""What Nomad hands to the task of an allocation: tokens of the workload's own identity, as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from rdv.errors import NotAuthorised
+
+
+def own_token(server: str, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The token for `nomad`, `consul` or `vault` that this allocation was given; None outside one, or without it.
+
+    Nomad replaces the file before the token's time is over, so it is read anew for each call.
+    """
+    folder = environ.get("NOMAD_SECRETS_DIR")
+    if not folder:
+        return None
+    try:
+        return Path(folder, f"{server}_token").read_text().strip() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NotAuthorised(
+            f"the allocation's {server}_token cannot be read: {error.strerror}", "run as the task's user"
+        ) from error
