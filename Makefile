@@ -10,7 +10,7 @@ DEMO := $(VENV)/.installed-demo
 SOURCES := setup.cfg pyproject.toml
 PYTEST := $(VENV)/bin/pytest
 
-.PHONY: help venv gomp demo servers test test-cluster guards lint types package bench bench-short clean
+.PHONY: help venv gomp demo servers test test-cluster guards lint types package bench bench-short bench-cluster clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -59,6 +59,10 @@ bench: gomp $(DEV) ## all figures against their floors
 
 bench-short: gomp $(DEV) ## the same in short form
 	$(VENV)/bin/python benchmarks/run.py --short $(ARGS)
+
+bench-cluster: gomp $(DEV) ## the figures that need real servers, which are built first (ARGS="--short" in short form)
+	@ci/servers/install --with hdfs
+	$(VENV)/bin/python benchmarks/run.py --cluster $(ARGS)
 
 clean: ## remove what was generated, not the virtual environment
 	rm -rf links build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,9 @@ import botocore.exceptions
 from boto3.s3.transfer import TransferConfig
 
 from rdv.backends.keys import check_key, check_prefix
+from rdv.backends.ports import Secrets
 from rdv.backends.s3_errors import in_our_words, is_absent, is_conflict
+from rdv.backends.s3_keys import SecretKeys
 from rdv.errors import ConfigError, LostRace, NotFound, RdvError, Refused, Unreachable
 
 _log = logging.getLogger("rdv.blobs_s3")
@@ -29,21 +31,24 @@ _TRIES = 3
 _CONNECT_S, _READ_S = 5.0, 30.0
 # "%" is outside the alphabet of keys
 PROBE = "%probe/create-only"
-_OPTIONS = {"endpoint", "region", "profile"}
+_OPTIONS = {"endpoint", "region", "profile", "secret"}
 T = TypeVar("T")
 
 
 class S3Blobs:
     """Blobs as objects of a bucket; every write is create-only, which a store is asked to prove before the first one.
 
-    place: `bucket/prefix?endpoint=URL&region=NAME&profile=NAME`, all but the bucket optional. Credentials come from
-    the environment or AWS's own files, as boto3 finds them, never from rdv's configuration.
+    place: `bucket/prefix?endpoint=URL&region=NAME` and `secret=NAME` or `profile=NAME`, all but the bucket optional.
+    With `secret` the keys are the fields `access_key` and `secret_key` of that secret of the environment, which
+    `secrets` gives; else they come from the process's environment or AWS's own files, as boto3 finds them.
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, secrets: Callable[[], Secrets] | None = None) -> None:
         self._bucket, self._prefix, options = parse_place(place)
-        self._where = f"s3:{self._bucket}"
-        self._client = _new_client(options, self._where)
+        self._where, self._hint = f"s3:{self._bucket}", ""
+        if secret := options.get("secret"):
+            self._hint = f"check {secret}/access_key and {secret}/secret_key in the environment's secrets"
+        self._client = _new_client(options, self._where, secrets)
         self._proven = False
         self._proving = threading.Lock()
 
@@ -175,9 +180,9 @@ class S3Blobs:
         except botocore.exceptions.ClientError as error:
             if is_conflict(error):
                 raise LostRace(f"{key} is already in the store", "what is there stays") from None
-            raise in_our_words(self._where, key, error) from error
+            raise in_our_words(self._where, key, error, self._hint) from error
         except (botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error) as error:
-            raise in_our_words(self._where, key, error) from error
+            raise in_our_words(self._where, key, error, self._hint) from error
         except RdvError:
             raise
         except OSError as error:
@@ -189,14 +194,19 @@ def parse_place(place: str) -> tuple[str, str, dict[str, str]]:
     path, _, query = place.partition("?")
     bucket, _, prefix = path.partition("/")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if not bucket or set(options) - _OPTIONS:
-        hint = "write s3:bucket/prefix?endpoint=URL&region=NAME&profile=NAME, all but the bucket optional"
+    if not bucket or set(options) - _OPTIONS or {"secret", "profile"} <= set(options) or options.get("secret") == "":
+        hint = "write s3:bucket/prefix?endpoint=URL&region=NAME&secret=NAME (or profile=NAME), all but bucket optional"
         raise ConfigError(f"{place!r} is not a place in S3", hint)
+    check_key(options.get("secret", "none"))
     prefix = prefix.strip("/")
     return bucket, check_key(prefix) + "/" if prefix else "", options
 
 
-def _new_client(options: dict[str, str], where: str) -> Any:
+def _new_client(options: dict[str, str], where: str, secrets: Callable[[], Secrets] | None) -> Any:
+    name = options.get("secret")
+    if name and secrets is None:
+        raise ConfigError(f"{where}: there are no secrets to take {name} from", "leave `secret` out of the place")
+    keys = SecretKeys(name, secrets) if name and secrets else None
     config = botocore.config.Config(
         connect_timeout=_CONNECT_S,
         read_timeout=_READ_S,
@@ -207,10 +217,14 @@ def _new_client(options: dict[str, str], where: str) -> Any:
         s3={"addressing_style": "path" if options.get("endpoint") else "auto"},
     )
     try:
-        session = boto3.Session(profile_name=options.get("profile"), region_name=options.get("region"))
-        return session.client("s3", endpoint_url=options.get("endpoint"), config=config)
+        own = {"botocore_session": keys.session()} if keys else {"profile_name": options.get("profile")}
+        session = boto3.Session(**own, region_name=options.get("region"))
+        client = session.client("s3", endpoint_url=options.get("endpoint"), config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise ConfigError(f"{where} cannot be used: {error}", "check endpoint, region and profile") from error
+    if keys:
+        keys.watch(client)
+    return client
 
 
 def _again(call: Callable[[], T]) -> T:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import msgspec
 
 from rdv.backends.artifacts import ArtifactStore
+from rdv.backends.blobs_routed import RoutedBlobs
 from rdv.backends.ports import Blobs, Cluster, Registry, Secrets
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
@@ -20,11 +23,13 @@ class Adapter(msgspec.Struct, frozen=True):
     """A class as `module:Class`, and the extra of rdv that installs what it needs ("" = nothing more).
 
     remote: what follows the scheme is handed over as it is; else it is a path in the environment's state folder.
+    secrets: the class also takes a function that gives the environment's secrets.
     """
 
     path: str
     extra: str = ""
     remote: bool = False
+    secrets: bool = False
 
 
 ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
@@ -33,7 +38,7 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
             {
                 "dir": Adapter("rdv.backends.blobs_dir:DirBlobs"),
                 "hdfs": Adapter("rdv.backends.blobs_hdfs:HdfsBlobs", "cluster", remote=True),
-                "s3": Adapter("rdv.backends.blobs_s3:S3Blobs", "cluster", remote=True),
+                "s3": Adapter("rdv.backends.blobs_s3:S3Blobs", "cluster", remote=True, secrets=True),
             }
         ),
         "registry": MappingProxyType(
@@ -59,11 +64,27 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
 """The adapters by port and scheme; a setting is `scheme:rest`."""
 
 
-def artifacts(project: Project) -> ArtifactStore:
-    """The artifact store of a project's environment; `dir:` paths are relative to its state folder."""
-    adapter, rest = _adapter(project, "artifacts")
-    blobs: Blobs = _load(adapter)(_place(project, "artifacts", adapter, rest))
-    return ArtifactStore(blobs)
+def artifacts(project: Project, environ: Mapping[str, str] = os.environ) -> ArtifactStore:
+    """The artifact store of a project's environment; `dir:` paths are relative to its state folder.
+
+    With `intermediate` set, it is one store over two: models in `artifacts`, everything else there.
+    """
+    return ArtifactStore(blobs(project, environ))
+
+
+def blobs(project: Project, environ: Mapping[str, str] = os.environ) -> Blobs:
+    """What the artifact store keeps its bytes in."""
+    served = _blobs(project, "artifacts", environ)
+    apart = project.config.environments.get(project.env, Environment()).intermediate
+    return RoutedBlobs(served, _blobs(project, "intermediate", environ)) if apart else served
+
+
+def _blobs(project: Project, setting: str, environ: Mapping[str, str]) -> Blobs:
+    adapter, rest = _adapter(project, "artifacts", setting)
+    place = _place(project, setting, adapter, rest)
+    more = (partial(secrets, project, environ),) if adapter.secrets else ()
+    made: Blobs = _load(adapter)(place, *more)
+    return made
 
 
 def registry(project: Project) -> Registry:
@@ -88,13 +109,14 @@ def secrets(project: Project, environ: Mapping[str, str]) -> Secrets:
     return made
 
 
-def _adapter(project: Project, port: str) -> tuple[Adapter, str]:
-    setting = getattr(project.config.environments.get(project.env, Environment()), port)
+def _adapter(project: Project, port: str, key: str = "") -> tuple[Adapter, str]:
+    key = key or port
+    setting = getattr(project.config.environments.get(project.env, Environment()), key)
     scheme, colon, rest = setting.partition(":")
     known = ADAPTERS[port]
     if not colon or scheme not in known:
         names = ", ".join(f"{name}:" for name in known)
-        raise ConfigError(f"environments.{project.env}.{port}: {setting!r} has no known scheme", f"known: {names}")
+        raise ConfigError(f"environments.{project.env}.{key}: {setting!r} has no known scheme", f"known: {names}")
     return known[scheme], rest
 
 

@@ -64,8 +64,8 @@ import sys
 from pathlib import Path
 from rdv.pipelines.runner import TrainRequest, train
 from rdv.settings import load_project
-folder, model, *settings = sys.argv[1:]
-result = train(load_project(Path(folder)), TrainRequest(model=model, settings=tuple(settings), date="2024-01-01"))
+folder, env, model, *settings = sys.argv[1:]
+result = train(load_project(Path(folder), env), TrainRequest(model=model, settings=tuple(settings), date="2024-01-01"))
 print(result.record.trained, result.record.points, result.record.error)
 sys.exit(int(result.exit))
 """
@@ -141,9 +141,9 @@ def timed(command: list[str]) -> tuple[float, float, str]:
     return wall_s, used.ru_maxrss / 1024.0, said
 
 
-def ours(folder: Path, model: str, setting: str) -> tuple[float, float, str]:
+def ours(folder: Path, model: str, setting: str, env: str = "local") -> tuple[float, float, str]:
     """Seconds, MB and words of a training of ours."""
-    return timed([sys.executable, "-P", "-c", _TRAIN, str(folder), model, setting])
+    return timed([sys.executable, "-P", "-c", _TRAIN, str(folder), env, model, setting])
 
 
 def done_grid(times: int) -> tuple[list[float], list[float]]:

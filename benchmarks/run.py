@@ -1,4 +1,4 @@
-"""All figures against their floors: `make bench`, in short form `make bench-short`.
+"""All figures against their floors: `make bench`, in short form `make bench-short`; on servers `make bench-cluster`.
 
 Starts whatever it measures, prints a table, writes JSON, and ends with 1 when a figure is below its floor or missing.
 The short form measures once where the full form takes medians of 3; so it runs a scenario with a miss again, at most
@@ -35,6 +35,11 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "grid": ("grid-done-s", "grid-done-mb", "trainings"),
     "gateway_memory": ("gateway-memory-growth",),
 }
+# With --cluster these instead: each starts the real servers that it measures.
+CLUSTER: dict[str, tuple[str, ...]] = {
+    "s3_transfer": ("s3-transfer",),
+    "stores_done": ("s3-done-s", "hdfs-done-s"),
+}
 
 
 def run_scenario(name: str, floors: dict[str, Floor], short: bool) -> list[Row]:
@@ -50,7 +55,8 @@ def run_scenario(name: str, floors: dict[str, Floor], short: bool) -> list[Row]:
     if unknown := names - set(floors):
         reason = f"{name} reports {', '.join(sorted(unknown))}, which floors.toml does not know"
     rows = [judge(figure, floors[figure.figure], short) for figure in seen if figure.figure in floors]
-    return rows + [missing(figure, floors[figure], short, reason) for figure in SCENARIOS[name] if figure not in names]
+    promised = (CLUSTER | SCENARIOS)[name]
+    return rows + [missing(figure, floors[figure], short, reason) for figure in promised if figure not in names]
 
 
 def run_until_it_holds(name: str, floors: dict[str, Floor], attempts: int) -> list[Row]:
@@ -70,12 +76,15 @@ def arguments(told: Sequence[str] | None = None) -> argparse.Namespace:
     """What the command line asks for."""
     parse = argparse.ArgumentParser(description=__doc__)
     parse.add_argument("--short", action="store_true", help="one shorter run of everything")
-    parse.add_argument("--only", default="", help=f"some scenarios, comma-separated, of: {', '.join(SCENARIOS)}")
+    parse.add_argument("--cluster", action="store_true", help="the scenarios with real servers instead")
+    names = ", ".join(SCENARIOS | CLUSTER)
+    parse.add_argument("--only", default="", help=f"some scenarios, comma-separated, of: {names}")
     parse.add_argument("--out", type=Path, default=HERE.parent / "build" / "benchmarks.json", help="the JSON file")
     asked = parse.parse_args(told)
-    asked.only = [name for name in asked.only.split(",") if name] or list(SCENARIOS)
-    if unknown := [name for name in asked.only if name not in SCENARIOS]:
-        parse.error(f"there is no scenario {', '.join(unknown)}; choose from: {', '.join(SCENARIOS)}")
+    group = CLUSTER if asked.cluster else SCENARIOS
+    asked.only = [name for name in asked.only.split(",") if name] or list(group)
+    if unknown := [name for name in asked.only if name not in group]:
+        parse.error(f"there is no scenario {', '.join(unknown)}; choose from: {', '.join(group)}")
     return asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,19 +24,23 @@ class S3Server:
         self._data.mkdir(parents=True, exist_ok=True)
         self.port = self._ports.numbers[0]
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.access_key, self.secret_key = "rdv-" + secrets.token_hex(6), secrets.token_hex(20)
+        self.access_key, self.secret_key = _new_keys()
         argv = [
             str(find_program("versitygw", environ)), "--region", REGION, "--port", f"127.0.0.1:{self.port}",
             "--health", "/health", "--quiet", "posix", str(self._data),
         ]  # fmt: skip
-        # by the environment, which unlike a command line is not for everybody to read
-        keys = {"ROOT_ACCESS_KEY_ID": self.access_key, "ROOT_SECRET_ACCESS_KEY": self.secret_key}
-        self.process = ServerProcess("s3", argv, {**clean_environment(environ), **keys}, folder / "s3.log", tied)
+        self._argv, self._env, self._log, self._tied = argv, clean_environment(environ), folder / "s3.log", tied
+        self.process = self._process()
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         self.process.start()
         self.process.until(lambda: call(self.port, "GET", "/health").ok, "ready")
+
+    def rotate(self) -> None:
+        """Take new keys, while it is stopped."""
+        self.access_key, self.secret_key = _new_keys()
+        self.process = self._process()
 
     def close(self) -> None:
         """Stop it and give its port back."""
@@ -54,6 +59,20 @@ class S3Server:
         self.make_bucket(name)
         return name
 
+    def empty(self, bucket: str) -> None:
+        """Take everything out of a bucket."""
+        for path in (self._data / bucket).iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def file(self, bucket: str, key: str) -> Path:
         """The file that holds an object."""
         return self._data / bucket / key
+
+    def _process(self) -> ServerProcess:
+        # by the environment, which unlike a command line is not for everybody to read
+        keys = {"ROOT_ACCESS_KEY_ID": self.access_key, "ROOT_SECRET_ACCESS_KEY": self.secret_key}
+        return ServerProcess("s3", self._argv, {**self._env, **keys}, self._log, self._tied)
+
+
+def _new_keys() -> tuple[str, str]:
+    return "rdv-" + secrets.token_hex(6), secrets.token_hex(20)

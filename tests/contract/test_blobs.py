@@ -15,13 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rdv.backends.blobs_dir import DirBlobs
+from rdv.backends.blobs_routed import SERVED, RoutedBlobs
 from rdv.backends.ports import Blobs
 from rdv.errors import LostRace, NotFound, UsageError
 
 CHILD = """
 import importlib, json, sys
-module, name, arguments, job = json.loads(sys.argv[1])
-blobs = getattr(importlib.import_module(module), name)(*arguments)
+*entry, job = json.loads(sys.argv[1])
+def made(module, name, arguments):
+    parts = [made(*one) if isinstance(one, list) else one for one in arguments]
+    return getattr(importlib.import_module(module), name)(*parts)
+blobs = made(*entry)
 from rdv.errors import LostRace
 print("ready", flush=True)
 sys.stdin.readline()
@@ -44,12 +48,15 @@ GOOD_KEYS = ["a", "a.b", "...", ".a", "a/.b/c", "a=1,b=~20+x@y-z_0", "a" * 255, 
 
 @dataclass
 class Door:
-    """How a test reaches a store: `open` the port, `peek` and `poke` past it, `entry` = module, class, arguments."""
+    """How a test reaches a store: `open` the port, `peek` and `poke` past it, `entry` = module, class, arguments.
+
+    An argument that is a list is such an entry, too.
+    """
 
     open: Callable[[], Blobs]
     peek: Callable[[str], bytes | None]
     poke: Callable[[str, bytes], None]
-    entry: tuple[str, str, list[str]]
+    entry: tuple[str, str, list[Any]]
     nests: bool = False
     """Whether a key may lie below another one (`a` and `a/b`)."""
 
@@ -263,6 +270,33 @@ class TestDir(BlobsContract):
 
         yield Door(lambda: DirBlobs(root), peek, poke, ("rdv.backends.blobs_dir", "DirBlobs", [str(root)]))
         assert {path.name for path in tmp_path.iterdir()} <= {"store", "source", "into"}
+
+
+class TestRouted(BlobsContract):
+    """Two directories that behave as one store: what is served in one, everything else in the other."""
+
+    @pytest.fixture
+    def door(self, tmp_path: Path) -> Door:
+        """Two stores in folders that do not exist yet."""
+        roots = [tmp_path / "store" / "served", tmp_path / "store" / "rest"]
+
+        def file(key: str) -> Path:
+            return roots[key.split("/")[0] not in SERVED] / key
+
+        def poke(key: str, data: bytes) -> None:
+            file(key).parent.mkdir(parents=True, exist_ok=True)
+            file(key).write_bytes(data)
+
+        return Door(
+            lambda: RoutedBlobs(*map(DirBlobs, roots)),
+            lambda key: file(key).read_bytes() if file(key).exists() else None,
+            poke,
+            (
+                "rdv.backends.blobs_routed",
+                "RoutedBlobs",
+                [["rdv.backends.blobs_dir", "DirBlobs", [str(root)]] for root in roots],
+            ),
+        )
 
 
 @pytest.mark.live

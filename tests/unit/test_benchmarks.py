@@ -109,7 +109,8 @@ def test_the_short_form_has_limits_of_its_own(bench: SimpleNamespace, floor: dic
 def test_every_floor_belongs_to_one_scenario(bench: SimpleNamespace) -> None:
     """floors.toml can be read, and its figures are exactly those that the scenarios promise, each once."""
     floors = bench.figures.read_floors(FOLDER / "floors.toml")
-    promised = [figure for figures in bench.run.SCENARIOS.values() for figure in figures]
+    groups = bench.run.SCENARIOS, bench.run.CLUSTER
+    promised = [figure for group in groups for figures in group.values() for figure in figures]
     assert sorted(promised) == sorted(floors)
     for name, asked in floors.items():
         assert asked.floor is not None or asked.aim is not None or asked.compare == "ratio", name

@@ -16,7 +16,9 @@ def test_places_in_s3(require: Callable[..., str]) -> None:
     assert parse_place("b/") == ("b", "", {})
     options = {"endpoint": "http://h:1", "region": "r"}
     assert parse_place("b/p/q/?endpoint=http://h:1&region=r") == ("b", "p/q/", options)
-    for wrong in ("", "/p", "?region=r", "b?secret=x", "b/../c"):
+    assert parse_place("b?secret=app/s3")[2] == {"secret": "app/s3"}
+    both = "b?secret=a&profile=b"
+    for wrong in ("", "/p", "?region=r", "b?access_key=x", "b/../c", "b?secret=", "b?secret=../x", both):
         with pytest.raises(UsageError):
             parse_place(wrong)
 
