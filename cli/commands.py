@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "From a version to an answer": {
         "serve": Entry("serve", "serve", "Serve every goal on this machine, or run one role of it."),
         "up": Entry("serve", "up", "Serve, and run the schedules."),
+        "image": Entry("image", "image", "Build the project's container image, a base for it, or a root file system."),
         "deploy": Entry("deploy", "deploy", "Make a version of MODEL the one that is served."),
         "rollback": Entry("deploy", "rollback", "Go back to the version of MODEL that was served before."),
         "status": Entry("status", "status", "Show goals, models, versions, latencies and the ledger."),

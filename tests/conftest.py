@@ -129,6 +129,16 @@ def nomad_servers(live_server: Callable[..., Any]) -> Any:
     return servers
 
 
+@pytest.fixture(scope="session")
+def docker_server(live_server: Callable[..., Any]) -> Iterator[Any]:
+    """One Docker engine for the whole session; its images and containers go with it."""
+    engine = live_server("docker:DockerEngine", "nomad")
+    engine.start()
+    yield engine
+    engine.close()
+    engine.wipe()
+
+
 @pytest.fixture
 def s3_keys(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The S3 server's keys in the environment, and nothing of the caller's that boto3 would read."""

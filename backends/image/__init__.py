@@ -1,0 +1,1 @@
+"""The one image of a service project: trainer, gateway and worker are commands of it."""
