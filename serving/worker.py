@@ -143,6 +143,7 @@ class Worker:
             if isinstance(step, Swap):
                 assert self._before is not None
                 self._swap(self._before)
+                await self._keep(step.version)
             elif isinstance(step, Load):
                 self._pursuit.loading(now)
                 await self._load(step.version)
@@ -160,6 +161,10 @@ class Worker:
             self._refuse(version, error)
             return
         self._swap(loaded)
+        await self._keep(version)
+
+    async def _keep(self, version: str) -> None:
+        """Have this version be the one that serves after a restart without the registry, a way back included."""
         try:
             await in_daemon_thread(f"keep {version}", lambda: self._loader.shelf.mark_good(version))
         except OSError as error:

@@ -62,7 +62,7 @@ SCHEMA = {
 PROGRAM = (
     "import sys; from pathlib import Path; from rdv.settings import load_project\n"
     "from rdv.serving.supervisor import serve\n"
-    "serve(load_project(Path(sys.argv[1])))\n"
+    "serve(load_project(Path(sys.argv[1]), sys.argv[2]))\n"
 )
 
 
@@ -81,10 +81,12 @@ class Site:
 
     GOAL, CHAMPION, SECOND, DEFAULT = GOAL, CHAMPION, SECOND, DEFAULT
 
-    def __init__(self, folder: Path, settings: str = SETTINGS, schema: dict[str, Any] = SCHEMA) -> None:
+    def __init__(
+        self, folder: Path, settings: str = SETTINGS, schema: dict[str, Any] = SCHEMA, env: str = "local"
+    ) -> None:
         (folder / "rdv.toml").write_text(settings.replace("PORT", str(_free_port())))
         (folder / "total.json").write_text(json.dumps(schema))
-        self.folder, self.project = folder, load_project(folder, environ={})
+        self.folder, self.project = folder, load_project(folder, env, environ={})
         self.registry, self.store = registry(self.project), artifacts(self.project)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "serve.log"
@@ -123,7 +125,7 @@ class Site:
         """Start serving and wait until all of it is up."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", PROGRAM, str(self.folder)], stdout=log, stderr=log
+                [sys.executable, "-P", "-c", PROGRAM, str(self.folder), self.project.env], stdout=log, stderr=log
             )
         self.settled()
 
@@ -287,13 +289,13 @@ def _client(
 
 @pytest.fixture
 def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    """A function that makes a project, with other settings and another schema when given; it is not served yet."""
+    """A function that makes a project, with other settings, schema and environment when given; not served yet."""
     made: list[Site] = []
 
-    def make(settings: str = SETTINGS, schema: dict[str, Any] = SCHEMA) -> Site:
+    def make(settings: str = SETTINGS, schema: dict[str, Any] = SCHEMA, env: str = "local") -> Site:
         folder = tmp_path / f"site-{len(made)}"
         folder.mkdir()
-        made.append(Site(folder, settings, schema))
+        made.append(Site(folder, settings, schema, env))
         return made[-1]
 
     try:
@@ -301,6 +303,18 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     finally:
         for one in made:
             one.end()
+
+
+@pytest.fixture
+def settings_text() -> str:
+    """The settings that every site has."""
+    return SETTINGS
+
+
+@pytest.fixture
+def offsets() -> dict[tuple[str, str], float]:
+    """What each version of each model adds."""
+    return OFFSETS
 
 
 @pytest.fixture

@@ -145,6 +145,28 @@ def test_it_starts_and_serves_with_everything_else_gone(world) -> None:
     asyncio.run(main())
 
 
+def test_after_a_way_back_it_starts_with_what_it_went_back_to(world) -> None:
+    """What serves after a rollback serves again after a restart without a registry."""
+
+    async def main() -> None:
+        for version in ("v1", "v2"):
+            world.publish(version, 1.0)
+        async with world.gateway():
+            async with world.worker():
+                for version in ("v1", "v2", "v1"):
+                    world.deploy(version)
+                    await world.serving(version)
+                shelf = Shelf(world.folder / "serving" / world.MODEL)
+                await world.until(lambda: (good := shelf.good()) and good.version == "v1")
+            world.registry.close()
+            (world.folder / "registry.sqlite").rename(world.folder / "away")
+            world.details.clear()
+            async with world.worker("1"):
+                await world.serving("v1")
+
+    asyncio.run(main())
+
+
 def test_a_missing_pointer_never_unloads(world) -> None:
     """When the pointer disappears, or cannot be read, what is served stays."""
 
