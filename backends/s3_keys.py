@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import botocore.session
 from botocore.credentials import CredentialResolver, Credentials, ReadOnlyCredentials
 
 from rdv.backends.ports import Secrets
@@ -51,11 +50,9 @@ class SecretKeys(Credentials):  # type: ignore[misc]
                 self._keys = self._read()
             return self._keys
 
-    def session(self) -> Any:
-        """A session of the client's library that knows no other credentials than these."""
-        made = botocore.session.Session()
-        made.register_component("credential_provider", CredentialResolver([_Provider(self)]))
-        return made
+    def provide(self, session: Any) -> None:
+        """Have a session of the client's library know these credentials and no other ones."""
+        session.register_component("credential_provider", CredentialResolver([_Provider(self)]))
 
     def watch(self, client: Any) -> None:
         """Have a client's requests sent again when they were refused with keys that are no longer in the secret."""

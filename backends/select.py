@@ -15,6 +15,7 @@ import msgspec
 from rdv.backends.artifacts import ArtifactStore
 from rdv.backends.blobs_routed import RoutedBlobs
 from rdv.backends.ports import Blobs, Cluster, Registry, Secrets
+from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
 
@@ -87,11 +88,21 @@ def _blobs(project: Project, setting: str, environ: Mapping[str, str]) -> Blobs:
     return made
 
 
-def registry(project: Project) -> Registry:
-    """The registry of a project's environment; `sqlite:` paths are relative to its state folder."""
+def registry(project: Project, environ: Mapping[str, str] = os.environ) -> Registry:
+    """The registry of a project's environment, which copies what it must not lose into the artifact store."""
+    return LoggedRegistry(plain_registry(project), registry_log(project, environ))
+
+
+def plain_registry(project: Project) -> Registry:
+    """The registry alone; `sqlite:` paths are relative to the environment's state folder."""
     adapter, rest = _adapter(project, "registry")
     made: Registry = _load(adapter)(_place(project, "registry", adapter, rest))
     return made
+
+
+def registry_log(project: Project, environ: Mapping[str, str] = os.environ) -> RegistryLog:
+    """What the artifact store keeps of the registry."""
+    return RegistryLog(partial(blobs, project, environ), project.env)
 
 
 def cluster(project: Project, max_parallel: int) -> Cluster:

@@ -39,6 +39,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Keeping it honest": {
         "replay": Entry("replay", "replay", "Feed the recorded requests of a goal to a version of MODEL."),
+        "registry": Entry("registry", "registry", "Restore the registry after a loss."),
         "report": Entry("report", "report", "Write one self-contained HTML page about what was served."),
     },
     "About rdv": {

@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from rdv.records import Pointer, Version
 
 MODELS = "models/"
+UNFINISHED_DAYS = 1.0
+"""A write that was begun longer ago has no writer any more."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """One thing that nobody needs: an artifact, or files of an attempt (`orphan`) that no manifest names."""
+    """One thing that nobody needs: an artifact, files of an attempt (`orphan`) that no manifest names, or a write that
+
+    was never finished (`unfinished`, with the store's own name for it in `artifact`).
+    """
 
     artifact: str
     what: str
     size_bytes: int | None
     created: str
     orphan: Attempt | None = None
+    unfinished: bool = False
 
     def record(self) -> dict[str, Any]:
         """The garbage as one line of a table."""
@@ -37,14 +43,15 @@ class Garbage:
 
 def registered(registry: Registry) -> tuple[list[Version], dict[str, Pointer]]:
     """Every published version, and each model's pointer by the model's name, by one listing of the registry."""
-    from rdv.records import Pointer, Version, decode
+    from rdv.records import Pointer, Version, decode, model_key
 
     versions, pointers = [], {}
     for key, entry in registry.list(MODELS).items():
-        if "/versions/" in key:
+        model, kind = model_key(key)
+        if kind == "version":
             versions.append(decode(Version, entry.value, key))
-        elif key.endswith("/current"):
-            pointers[key.removeprefix(MODELS).removesuffix("/current")] = decode(Pointer, entry.value, key)
+        elif kind == "pointer":
+            pointers[model] = decode(Pointer, entry.value, key)
     return versions, pointers
 
 
@@ -109,7 +116,9 @@ def garbage(project: Project, older_than_days: float) -> list[Garbage]:
         Garbage(name, every[name].kind, size_bytes(every[name]), every[name].created)
         for name in collectable(every, keep, datetime.now(UTC), older_than_days)
     ]
-    return found + [Garbage(one.name, f"attempt {one.attempt}", None, "", one) for one in stale(project, store)]
+    found += [Garbage(one.name, f"attempt {one.attempt}", None, "", one) for one in stale(project, store)]
+    left = store.unfinished(min(older_than_days, UNFINISHED_DAYS) * 86_400)
+    return found + [Garbage(name, "unfinished write", None, "", unfinished=True) for name in left]
 
 
 def stale(project: Project, store: ArtifactStore) -> list[Attempt]:
@@ -127,6 +136,10 @@ def collect(project: Project, found: list[Garbage]) -> int:
     store, registry = select.artifacts(project), select.registry(project)
     gone = 0
     for one in found:
+        if one.unfinished:
+            store.discard(one.artifact)
+            gone += 1
+            continue
         if one.orphan is not None:
             gone += bool(store.collect([one.orphan]))
             continue

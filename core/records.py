@@ -69,6 +69,18 @@ def release_key(model: str, serial: int | None = None) -> str:
     return f"models/{model}/releases/" + ("" if serial is None else f"{serial:08d}")
 
 
+def model_key(key: str) -> tuple[str, str]:
+    """The model and the kind (`version`, `release`, `pointer`) that a registry key is of; empty for any other key."""
+    path = key.removeprefix("models/")
+    if path == key:
+        return "", ""
+    if path.endswith("/current"):
+        return path.removesuffix("/current"), "pointer"
+    model, _, kind = path.rpartition("/")[0].rpartition("/")
+    kinds = {"versions": "version", "releases": "release"}
+    return (model, kinds[kind]) if model and kind in kinds else ("", "")
+
+
 def encode(record: msgspec.Struct) -> bytes:
     """A record as JSON, the same bytes for the same content."""
     return msgspec.json.encode(record, order="sorted")

@@ -21,7 +21,7 @@ from rdv.pipelines.runs import find_run, list_runs
 
 KILLS, RACES = 30, 20
 GRID = "offset=1..4"
-LIMIT_S = 300.0
+LIMIT_S = 900.0
 # One interpreter for many races: it trains for each date that it is told on its standard input.
 RACER = """
 import sys
