@@ -71,7 +71,10 @@ class ArtifactStore:
         Raises CorruptArtifact unless size and SHA-256 are the manifest's.
         """
         entry = manifest.file(path)
-        at = self._blobs.fetch(_file_key(manifest, path), into)
+        try:
+            at = self._blobs.fetch(_file_key(manifest, path), into)
+        except CorruptArtifact as error:  # the store has checksums of its own
+            raise CorruptArtifact(f"{path} of {manifest.name} is damaged: {error.what}", _HINT) from None
         try:
             _check(manifest.name, entry, at)
         except CorruptArtifact:
@@ -129,6 +132,14 @@ class ArtifactStore:
                     self._blobs.delete(key)
                     gone += 1
         return gone
+
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """What the store holds of writes that ended in the middle, begun longer ago than so many seconds."""
+        return self._blobs.unfinished(older_than_s)
+
+    def discard(self, unfinished: str) -> None:
+        """Remove something that `unfinished` told of."""
+        self._blobs.discard(unfinished)
 
     def _upload(self, manifest: Manifest, folder: Path) -> None:
         for at, entry in enumerate(manifest.files):

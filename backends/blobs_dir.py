@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rdv.backends.keys import check_key, check_prefix
 from rdv.errors import LostRace, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
-from rdv.files import copy_file, create_file, sweep, sync_folder
+from rdv.files import copy_file, create_file, leftovers, remove_leftover, sweep, sync_folder
 
 # "%" is outside the alphabet of keys
 SCRATCH = "%tmp"
@@ -72,6 +73,20 @@ class DirBlobs:
                 path.unlink(missing_ok=True)
                 self._prune(path.parent)
 
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """Scratch files of writers that are gone. Their locks tell; the next writer here removes them anyway."""
+        scratch, before = self._root / SCRATCH, time.time() - older_than_s
+        with _translated(SCRATCH):
+            found = [name for name in leftovers(scratch) if remove_leftover(scratch / name, remove=False)]
+            return sorted(name for name in found if _modified(scratch / name) <= before)
+
+    def discard(self, unfinished: str) -> None:
+        """Remove a scratch file, unless it is being written."""
+        if unfinished not in leftovers(self._root / SCRATCH):
+            return
+        with _translated(SCRATCH):
+            remove_leftover(self._root / SCRATCH / unfinished)
+
     def _at(self, key: str) -> Path:
         path = self._root / check_key(key)
         if os.path.realpath(path) != str(path):
@@ -105,6 +120,12 @@ def _walk(folder: Path, before: str, beginning: str) -> Iterator[str]:
                 yield from _walk(folder / entry.name, f"{before}{entry.name}/", "")
             elif entry.is_file(follow_symlinks=False):
                 yield before + entry.name
+
+
+def _modified(path: Path) -> float:
+    with _ignore_missing():
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _is_file(path: Path) -> bool:

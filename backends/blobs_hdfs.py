@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -111,6 +112,20 @@ class HdfsBlobs:
                     return
                 folder = folder.rpartition("/")[0]
 
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """Files that were written aside and never renamed; a writer that still writes may own one."""
+        before = (time.time() - older_than_s) * 1000.0
+        with self._translated(SCRATCH):
+            found = self._statuses(SCRATCH)
+        return sorted(name for name, status in found if status["modificationTime"] <= before)
+
+    def discard(self, unfinished: str) -> None:
+        """Remove a file that was written aside."""
+        if not unfinished.isalnum():
+            raise UsageError(f"{unfinished!r} was not written aside", "see `rdv artifacts gc`")
+        with self._translated(SCRATCH):
+            self._client().delete(f"{self._root}/{SCRATCH}/{unfinished}")
+
     def _at(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"
 
@@ -174,14 +189,17 @@ class HdfsBlobs:
 
     def _list(self, folder: str) -> list[tuple[str, bool]]:
         """Names in a folder, with whether each is a file; none when the folder is gone or is a file."""
+        return [(name, status["type"] == "FILE") for name, status in self._statuses(folder)]
+
+    def _statuses(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
         at = f"{self._root}/{folder}".rstrip("/")
         try:
-            entries = self._client().list(at, status=True)
+            entries: list[tuple[str, dict[str, Any]]] = self._client().list(at, status=True)
         except HdfsError as error:
             if error.exception in _ABSENT | _NESTED or "is not a directory" in str(error):
                 return []
             raise
-        return [(name, status["type"] == "FILE") for name, status in entries]
+        return entries
 
     def _client(self) -> Any:
         if self._pid != os.getpid():  # connections of the parent process are not ours to use

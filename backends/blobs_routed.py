@@ -47,6 +47,16 @@ class RoutedBlobs:
         """Remove a key from its home; absent is fine."""
         self._home(key).delete(key)
 
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """What ended writers left aside in either store, each under the store's number."""
+        stores = enumerate((self._served, self._rest))
+        return [f"{at}/{one}" for at, store in stores for one in store.unfinished(older_than_s)]
+
+    def discard(self, unfinished: str) -> None:
+        """Remove it from its store."""
+        at, _, name = unfinished.partition("/")
+        (self._served, self._rest)[int(at)].discard(name)
+
     def _own(self, store: Blobs, prefix: str) -> Iterator[str]:
         return (key for key in store.keys(prefix) if self._home(key) is store)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ import boto3
 import boto3.exceptions
 import botocore.config
 import botocore.exceptions
+import botocore.loaders
+import botocore.session
 from boto3.s3.transfer import TransferConfig
 
 from rdv.backends.keys import check_key, check_prefix
@@ -33,6 +36,7 @@ _CONNECT_S, _READ_S = 5.0, 30.0
 PROBE = "%probe/create-only"
 _OPTIONS = {"endpoint", "region", "profile", "secret"}
 T = TypeVar("T")
+_LOADER = botocore.loaders.create_loader()
 
 
 class S3Blobs:
@@ -102,6 +106,28 @@ class S3Blobs:
         at = self._at(key)
         with self._translated(key):
             self._client.delete_object(Bucket=self._bucket, Key=at)
+
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """Uploads in parts that were never completed, which the store keeps and charges; one may be going on."""
+        before, found = time.time() - older_than_s, []
+        with self._translated("the uploads"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix
+            )
+            for upload in (one for page in pages for one in page.get("Uploads", ())):
+                if upload["Initiated"].timestamp() <= before:
+                    found.append(f"{upload['Key'][len(self._prefix) :]}#{upload['UploadId']}")
+        return sorted(found)
+
+    def discard(self, unfinished: str) -> None:
+        """Give an upload up."""
+        key, _, upload = unfinished.partition("#")
+        try:
+            with self._translated(key):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._at(key), UploadId=upload)
+        except ConfigError as error:
+            if "NoSuchUpload" not in error.what:
+                raise
 
     def _at(self, key: str) -> str:
         return self._prefix + check_key(key)
@@ -217,8 +243,12 @@ def _new_client(options: dict[str, str], where: str, secrets: Callable[[], Secre
         s3={"addressing_style": "path" if options.get("endpoint") else "auto"},
     )
     try:
-        own = {"botocore_session": keys.session()} if keys else {"profile_name": options.get("profile")}
-        session = boto3.Session(**own, region_name=options.get("region"))
+        core = botocore.session.Session(profile=options.get("profile"))
+        # what is known of the service is read once a process: that is most of what making a client takes
+        core.register_component("data_loader", _LOADER)
+        if keys:
+            keys.provide(core)
+        session = boto3.Session(botocore_session=core, region_name=options.get("region"))
         client = session.client("s3", endpoint_url=options.get("endpoint"), config=config)
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise ConfigError(f"{where} cannot be used: {error}", "check endpoint, region and profile") from error

@@ -44,6 +44,17 @@ class Blobs(Protocol):
         """Remove a key; absent is fine."""
         ...
 
+    def unfinished(self, older_than_s: float) -> list[str]:
+        """What writers left aside that ended in the middle, as far as it was begun longer ago than so many seconds.
+
+        Names for `discard`. Where it cannot be told from what is being written now, only its age tells.
+        """
+        ...
+
+    def discard(self, unfinished: str) -> None:
+        """Remove something that `unfinished` told of; gone already is fine. No key is touched."""
+        ...
+
 
 class Entry(msgspec.Struct, frozen=True):
     """A registry value and the index of its last change (index > 0, grows with every change of the key)."""

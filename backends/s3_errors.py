@@ -5,7 +5,7 @@ from __future__ import annotations
 import boto3.exceptions
 import botocore.exceptions
 
-from rdv.errors import ConfigError, NotAuthorised, RdvError, Unreachable, UsageError
+from rdv.errors import ConfigError, CorruptArtifact, NotAuthorised, RdvError, Unreachable, UsageError
 
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add secret=NAME or profile=NAME to the place"
 # what versitygw calls an access key that it does not know, with status 404
@@ -30,6 +30,8 @@ def in_our_words(where: str, key: str, error: Exception, hint: str = "") -> RdvE
         return _from_answer(where, key, error, hint or _CREDENTIALS)
     if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
         return NotAuthorised(f"no credentials for {where}", hint or _CREDENTIALS)
+    if isinstance(error, botocore.exceptions.FlexibleChecksumError):
+        return CorruptArtifact(f"{key} in {where} has other bytes than were stored", "`rdv artifacts verify` tells more")
     if isinstance(error, botocore.exceptions.HTTPClientError | botocore.exceptions.ConnectionError):
         return Unreachable(f"{where} does not answer ({type(error).__name__})", "check the endpoint and the network")
     if isinstance(error, boto3.exceptions.RetriesExceededError | botocore.exceptions.IncompleteReadError):

@@ -74,16 +74,24 @@ def sync_folder(path: Path) -> None:
 
 def sweep(folder: Path) -> int:
     """Remove scratch files whose writers are gone; returns how many. A missing folder has none."""
-    removed = 0
-    for name in [name for name in _names(folder) if name.startswith(SCRATCH_PREFIX)]:
-        try:
-            with (folder / name).open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                (folder / name).unlink()
-                removed += 1
-        except (BlockingIOError, FileNotFoundError):
-            continue
-    return removed
+    return sum(remove_leftover(folder / name) for name in leftovers(folder))
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Names of the scratch files in a folder, those that are being written among them."""
+    return [name for name in _names(folder) if name.startswith(SCRATCH_PREFIX)]
+
+
+def remove_leftover(path: Path, remove: bool = True) -> bool:
+    """Whether a scratch file is there whose writer is gone; it is removed unless that is only asked."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if remove:
+                path.unlink()
+            return True
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def _names(folder: Path) -> list[str]:

@@ -28,6 +28,17 @@ settings.register_profile("ci", deadline=None, max_examples=300)
 settings.load_profile("ci" if IN_CI else "default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """--full: the long form of the tests that have one."""
+    parser.addoption("--full", action="store_true", help="the long form of tests with many kills (minutes a store)")
+
+
+@pytest.fixture(scope="session")
+def full(pytestconfig: pytest.Config) -> bool:
+    """Whether the long form was asked for."""
+    return bool(pytestconfig.getoption("--full"))
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment without the caller's RDV_* settings."""

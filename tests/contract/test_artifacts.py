@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,10 @@ class Door:
     blobs: Blobs
     corrupt: Callable[[str, bytes], None]
     entry: tuple[str, str, list[str]]
+    size: int = 5000
+    """Twelfths of the bytes of a file that takes a while to store."""
+    reach_s: float = 0.06
+    """How long a publisher lives at most before it is killed."""
 
 
 class Uncertain:
@@ -244,24 +249,34 @@ class ArtifactsContract:
         assert store.orphans() == []
 
     def test_kill_at_any_moment_leaves_nothing_that_verifies_falsely(
-        self, door: Door, store: ArtifactStore, tmp_path: Path
+        self, door: Door, store: ArtifactStore, tmp_path: Path, full: bool
     ) -> None:
-        """After 20 kills in the middle of publishing every artifact is whole; a rerun and a collection converge."""
-        names = [f"kill/{at}" for at in range(2000)]
-        waits = random.Random(7)
-        for _ in range(20):
-            before = len(store.names())
-            child = self.start(door, names, 5000, tmp_path)
+        """After 20 kills (--full: 100) in the middle of publishing every artifact is whole and the one that it was.
+
+        A collection leaves nothing of what was not finished, and a rerun gets to the end.
+        """
+        every = [f"kill/{at}" for at in range(2000)]
+        waits, seen = random.Random(7), dict[str, str]()
+        for _ in range(100 if full else 20):
+            # what exists is refused quickly; some of it stays among what is tried again
+            names = sorted(seen)[:3] + [one for one in every if one not in seen]
+            child = self.start(door, names, door.size, tmp_path)
             child.stdin.write(b"\n")
             child.stdin.flush()
-            time.sleep(waits.uniform(0.0, 0.06))
+            time.sleep(waits.uniform(0.0, door.reach_s))
             child.kill()
             child.communicate()
-            assert len(store.names()) >= before
+            for name in store.names() | seen.keys():
+                manifest = store.manifest(name)
+                assert manifest is not None, f"{name} is gone"
+                assert seen.setdefault(name, manifest.attempt) == manifest.attempt, f"{name} was overwritten"
         published = store.names()
+        assert published, "nobody lived long enough to publish anything"
         assert [problem for name in published for problem in store.verify(name)] == []
         store.collect(store.orphans())
-        assert store.orphans() == []
+        for one in store.unfinished(0.0):
+            store.discard(one)
+        assert store.orphans() == store.unfinished(0.0) == []
         child = self.start(door, sorted(published)[:5] + ["kill/last"], 10, tmp_path)
         assert json.loads(child.communicate(b"\n", timeout=60)[0]) == ["kill/last"]
         assert store.names() == published | {"kill/last"}
@@ -280,3 +295,42 @@ class TestDir(ArtifactsContract):
             (root / key).write_bytes(data)
 
         return Door(DirBlobs(root), corrupt, ("rdv.backends.blobs_dir", "DirBlobs", [str(root)]))
+
+
+@pytest.mark.live
+class TestS3(ArtifactsContract):
+    """Artifacts in a bucket, whose larger files are uploaded in parts."""
+
+    @pytest.fixture
+    def door(self, s3_server: Any, s3_keys: None) -> Door:
+        """A bucket of its own."""
+        from rdv.backends.blobs_s3 import S3Blobs
+
+        bucket = s3_server.new_bucket()
+        place = f"{bucket}/p?endpoint={s3_server.endpoint}&region=us-east-1"
+
+        def corrupt(key: str, data: bytes) -> None:
+            s3_server.file(bucket, f"p/{key}").write_bytes(data)
+
+        return Door(S3Blobs(place), corrupt, ("rdv.backends.blobs_s3", "S3Blobs", [place]), 800_000, 0.4)
+
+
+@pytest.mark.live
+class TestHdfs(ArtifactsContract):
+    """Artifacts in a folder of HDFS."""
+
+    @pytest.fixture
+    def door(self, hdfs_servers: Any, tmp_path: Path) -> Door:
+        """A folder that nobody used before."""
+        import hdfs
+
+        from rdv.backends.blobs_hdfs import HdfsBlobs
+
+        root = f"/{tmp_path.parent.name}/{tmp_path.name}"
+        place = f"{root}?url={hdfs_servers.url}&user=root"
+        client = hdfs.InsecureClient(hdfs_servers.url, user="root")
+
+        def corrupt(key: str, data: bytes) -> None:
+            client.write(f"{root}/{key}", data, overwrite=True)
+
+        return Door(HdfsBlobs(place), corrupt, ("rdv.backends.blobs_hdfs", "HdfsBlobs", [place]), 100_000, 0.4)

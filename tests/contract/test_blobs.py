@@ -57,6 +57,8 @@ class Door:
     peek: Callable[[str], bytes | None]
     poke: Callable[[str, bytes], None]
     entry: tuple[str, str, list[Any]]
+    aside: Callable[[], list[str]] = list
+    """What lies in the store and is no key, seen past the port."""
     nests: bool = False
     """Whether a key may lie below another one (`a` and `a/b`)."""
 
@@ -236,6 +238,11 @@ class BlobsContract:
             child.communicate()
             for key in blobs.keys(""):
                 assert blobs.read(key) == b"x" * 500_000
+        assert blobs.unfinished(3600.0) == []
+        for one in blobs.unfinished(0.0):
+            blobs.discard(one)
+            blobs.discard(one)
+        assert blobs.unfinished(0.0) == door.aside() == []
         for key, size, _ in job[:60]:
             if blobs.read(key) is None:
                 blobs.create(key, b"x" * size)
@@ -268,7 +275,10 @@ class TestDir(BlobsContract):
         def peek(key: str) -> bytes | None:
             return (root / key).read_bytes() if (root / key).exists() else None
 
-        yield Door(lambda: DirBlobs(root), peek, poke, ("rdv.backends.blobs_dir", "DirBlobs", [str(root)]))
+        def aside() -> list[str]:
+            return [path.name for path in (root / "%tmp").glob("*")]
+
+        yield Door(lambda: DirBlobs(root), peek, poke, ("rdv.backends.blobs_dir", "DirBlobs", [str(root)]), aside)
         assert {path.name for path in tmp_path.iterdir()} <= {"store", "source", "into"}
 
 
@@ -349,4 +359,8 @@ class TestHdfs(BlobsContract):
         def poke(key: str, data: bytes) -> None:
             client.write(f"{root}/{key}", data)
 
-        return Door(lambda: HdfsBlobs(place), peek, poke, ("rdv.backends.blobs_hdfs", "HdfsBlobs", [place]))
+        def aside() -> list[str]:
+            found: list[str] = client.list(f"{root}/%tmp") if client.status(f"{root}/%tmp", strict=False) else []
+            return found
+
+        return Door(lambda: HdfsBlobs(place), peek, poke, ("rdv.backends.blobs_hdfs", "HdfsBlobs", [place]), aside)
