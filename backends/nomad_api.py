@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from nomad import Nomad
 from nomad.api import exceptions
+from requests.adapters import HTTPAdapter
 
 from rdv.backends.allocation import own_token
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
@@ -112,10 +113,10 @@ class NomadApi:
         return data
 
     def _session(self) -> requests.Session:
-        """Connections for as many threads as wait at once; the token is read anew for each call, as agents replace it."""
+        """Connections for as many threads as wait at once; each call reads the token anew, since agents replace it."""
         session = requests.Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
+            session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
 
         def identify(request: requests.PreparedRequest) -> requests.PreparedRequest:
             if token := self._token():

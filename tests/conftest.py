@@ -39,6 +39,23 @@ def full(pytestconfig: pytest.Config) -> bool:
     return bool(pytestconfig.getoption("--full"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A table of the contract suites that ran: port, adapter, how many tests passed, failed and were skipped."""
+    counts: dict[str, dict[str, int]] = {}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            for name, member in getattr(report, "user_properties", ()):
+                if name == "member" and (report.when == "call" or outcome != "passed"):
+                    counts.setdefault(member, {}).setdefault(outcome, 0)
+                    counts[member][outcome] += 1
+    if counts:
+        terminalreporter.section("contract suites: port x adapter")
+        for member, found in sorted(counts.items()):
+            port, _, adapter = member.partition(" ")
+            told = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
+            terminalreporter.line(f"{port:<12}{adapter:<12}{told}")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment without the caller's RDV_* settings."""
