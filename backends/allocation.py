@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from rdv.errors import NotAuthorised
+
+# what Nomad hands to a task in its environment as well, from where every child would inherit it
+_IN_ENVIRONMENT = ("NOMAD_TOKEN", "VAULT_TOKEN", "CONSUL_TOKEN", "CONSUL_HTTP_TOKEN")
+
+
+def drop_tokens(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Take the tokens out of the environment; those of the allocation stay in their files."""
+    for name in _IN_ENVIRONMENT:
+        environ.pop(name, None)
 
 
 def own_token(server: str, environ: Mapping[str, str] = os.environ) -> str | None:

@@ -116,9 +116,12 @@ class NomadCluster:
         while True:
             attempt = self._attempts.setdefault(spec.token, 0)
             job, was_there = self._send(spec.resources, payload, meta, f"{spec.token}#{attempt}")
+            try:
+                record = self._api.job(job)
+            except NotFound:  # of dispatches at the same moment Nomad keeps one, and tells each that it is its own
+                continue
             if not was_there:
                 return Link(job)
-            record = self._api.job(job)
             if record["Meta"].get("rdv_step") == step:  # ours: it was the answer that got lost
                 return Link(job)
             if record["Status"] != "dead" and not record.get("Stop"):

@@ -25,7 +25,7 @@ from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachab
 _ANSWER_S = 10.0
 _CONNECTIONS = 64
 DEFAULT_ADDRESS = "http://127.0.0.1:4646"
-_OPTIONS = {"address", "token_file", "region", "python"}
+_OPTIONS = {"address", "token_file", "region", "python", "folder", "driver", "image", "pipelines", "vault"}
 _TOKEN_HINT = "set NOMAD_TOKEN, or name a file in the place: ?token_file=PATH"
 
 
@@ -49,13 +49,28 @@ class NomadApi:
         )
         self._where = f"Nomad at {self._nomad.address or DEFAULT_ADDRESS}"
 
-    def register(self, job_id: str, hcl: str, variables: str) -> None:
-        """Register a job from HCL under an id."""
+    def parse(self, job_id: str, hcl: str, variables: str) -> dict[str, Any]:
+        """A job from HCL, under an id: a label cannot be a variable."""
         with self._translated(f"job {job_id}"):
             body = {"JobHCL": hcl, "Variables": variables, "Canonicalize": True}
-            job = self._nomad.jobs.request("parse", json=body, method="post").json()
-            job["ID"] = job["Name"] = job_id
-            self._nomad.job.register_job(job_id, {"Job": job})
+            job: dict[str, Any] = self._nomad.jobs.request("parse", json=body, method="post").json()
+        job["ID"] = job["Name"] = job_id
+        return job
+
+    def submit(self, job: dict[str, Any]) -> None:
+        """Register a job."""
+        with self._translated(f"job {job['ID']}"):
+            self._nomad.job.register_job(job["ID"], {"Job": job})
+
+    def register(self, job_id: str, hcl: str, variables: str) -> None:
+        """Register a job from HCL under an id, whatever is there."""
+        self.submit(self.parse(job_id, hcl, variables))
+
+    def jobs(self, prefix: str = "", chosen: str = "") -> list[dict[str, Any]]:
+        """The jobs whose id begins with a prefix, in short; chosen: a filter expression."""
+        with self._translated(f"jobs {prefix}*"):
+            found: list[dict[str, Any]] = self._nomad.jobs.get_jobs(prefix=prefix, filter_=chosen or None)
+        return found
 
     def dispatch(self, parent: str, payload: bytes, meta: dict[str, str], token: str) -> tuple[str, bool]:
         """Dispatch a child of a parameterized job: its id, and whether it was there already under this token."""
@@ -69,6 +84,14 @@ class NomadApi:
         try:
             with self._translated(f"job {job_id}"):
                 self._nomad.job.deregister_job(job_id)
+        except NotFound:
+            return
+
+    def purge(self, job_id: str) -> None:
+        """Stop a job and forget it; absent is fine."""
+        try:
+            with self._translated(f"job {job_id}"):
+                self._nomad.job.deregister_job(job_id, purge=True)
         except NotFound:
             return
 

@@ -6,7 +6,7 @@ Each is the smallest set of calls its users need. Every adapter passes the port'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -186,4 +186,71 @@ class Cluster(Protocol):
 
     def close(self) -> None:
         """Let go of what this adapter holds here; its steps that cannot outlive it are cancelled. Twice is fine."""
+        ...
+
+
+PIPELINE_STARTS = 3
+"""How often a pipeline's job is started, the first time and when it failed, before that counts as its end."""
+
+
+class PipelineJob(msgspec.Struct, frozen=True):
+    """A pipeline's job. stopped: somebody asked for its end, which may not have come yet."""
+
+    outcome: Outcome
+    stopped: bool = False
+
+
+class Pipelines(Protocol):
+    """Runs whole pipelines as jobs of a cluster, beside the steps that these dispatch.
+
+    A job that fails is started again, with its state folder when that is still there; see decision 0027. folder: where
+    projects lie on its nodes; empty: in the same place as here.
+    """
+
+    folder: str
+
+    def submit(self, run: str, request: bytes) -> str:
+        """Begin a pipeline, whose entry is told the run and the request; its job. The same run again: the same job."""
+        ...
+
+    def look(self, job: str) -> PipelineJob:
+        """How a job stands, or ended; NotFound when nobody knows it any more."""
+        ...
+
+    def left(self, job: str, path: str) -> bytes:
+        """A file of a job's state folder; empty when it is not there."""
+        ...
+
+    def stop(self, job: str) -> None:
+        """Ask a job to end, and start it no more; an ended one and an unknown one stay as they are."""
+        ...
+
+    def logs(self, job: str, ended: Callable[[], bool] | None = None) -> Iterator[bytes]:
+        """A job's output so far, in chunks; with `ended`, until that says so. NotFound once it is forgotten."""
+        ...
+
+    def stop_steps(self, run: str, spared: Callable[[str], bool]) -> list[str]:
+        """End the steps that a run has dispatched, from wherever, and return their jobs.
+
+        spared: told the first part of a step's token, up to `#`, says whether to leave that step alone.
+        """
+        ...
+
+
+class Timetable(Protocol):
+    """Starts pipelines again and again, at the moments of a cron expression, in UTC; never two of a name at once."""
+
+    def put(self, name: str, cron: str, request: bytes, on: bool) -> None:
+        """Start a pipeline at every moment from now on, or, when not on, at none; in place of what there was.
+
+        UsageError for an expression of `rdv.cron` that means something else there.
+        """
+        ...
+
+    def remove(self, name: str) -> None:
+        """Start it no more and forget it; what runs goes on. Absent is fine."""
+        ...
+
+    def launched(self, name: str) -> Mapping[str, PipelineJob]:
+        """The jobs that were started under a name and that are remembered, by id, oldest first."""
         ...

@@ -14,7 +14,7 @@ import msgspec
 
 from rdv.backends.artifacts import ArtifactStore
 from rdv.backends.blobs_routed import RoutedBlobs
-from rdv.backends.ports import Blobs, Cluster, Registry, Secrets
+from rdv.backends.ports import Blobs, Cluster, Pipelines, Registry, Secrets, Timetable
 from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
@@ -118,6 +118,31 @@ def secrets(project: Project, environ: Mapping[str, str]) -> Secrets:
     place = _place(project, "secrets", adapter, rest)
     made: Secrets = _load(adapter)(place) if adapter.remote else _load(adapter)(place, environ)
     return made
+
+
+def pipelines(project: Project) -> Pipelines:
+    """Where whole pipelines of a project's environment run as jobs; ConfigError where only steps do."""
+    made: Pipelines = _beside_cluster(project, "rdv.backends.pipelines_nomad:NomadPipelines")
+    return made
+
+
+def timetable(project: Project) -> Timetable:
+    """What starts pipelines of a project's environment again and again; ConfigError where only `rdv up` does."""
+    made: Timetable = _beside_cluster(project, "rdv.backends.timetable_nomad:NomadTimetable")
+    return made
+
+
+def _beside_cluster(project: Project, path: str) -> Any:
+    adapter, rest = _adapter(project, "cluster")
+    if not adapter.remote:
+        raise ConfigError(f"the cluster of environment {project.env!r} is this machine", "name another one: --env")
+    scheme = project.config.environments[project.env].registry.partition(":")[0]
+    return _load(Adapter(path, adapter.extra))(rest, scheme == "consul")
+
+
+def is_remote(project: Project, port: str) -> bool:
+    """Whether what serves a port of a project's environment is a server, that others use as well."""
+    return _adapter(project, port)[0].remote
 
 
 def _adapter(project: Project, port: str, key: str = "") -> tuple[Adapter, str]:

@@ -14,15 +14,20 @@ def log_chunks(project: Project, run: str, follow: bool) -> Iterator[bytes]:
     from rdv.backends import select
     from rdv.backends.cluster_local_logs import chunks
     from rdv.errors import NotFound
-    from rdv.pipelines.runs import find_run
+    from rdv.pipelines.every_run import Runs
+    from rdv.pipelines.runs import OPEN, find_run
 
+    every = Runs(project)
     try:
-        found = find_run(project.state, run)
+        found = every.find(run)
     except NotFound as no_run:
         try:
             yield from select.cluster(project, 1).logs(run, follow)
         except NotFound:
             raise no_run from None
         return
-    ended = (lambda: find_run(project.state, found.run).state != "running") if follow else None
+    if not every.is_here(found.run):
+        yield from every.logs(found.run, follow)
+        return
+    ended = (lambda: find_run(project.state, found.run).state not in OPEN) if follow else None
     yield from chunks(project.state / "runs" / found.run, ended)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import platform
 import sys
 from typing import TYPE_CHECKING
 
@@ -25,9 +27,9 @@ def runs() -> None:
 @options.output
 def list_(model: str, project: Project, form: str) -> None:
     """List runs, newest first, or those of MODEL."""
-    from rdv.pipelines.runs import list_runs
+    from rdv.pipelines.every_run import Runs
 
-    found = [output.finite(one) for one in list_runs(project.state) if model in ("", one.model)]
+    found = [output.finite(one) for one in Runs(project).all() if model in ("", one.model)]
     columns = ["run", "model", "state", "started", "points", "trained", "version", "released"]
     output.rows(found, columns, form, empty="no run yet; `rdv train MODEL` begins one")
 
@@ -39,9 +41,9 @@ def list_(model: str, project: Project, form: str) -> None:
 def show(run: str, project: Project, form: str) -> None:
     """Show RUN, named by its id or the beginning of it, and its steps."""
     from rdv.backends import select
-    from rdv.pipelines.runs import find_run
+    from rdv.pipelines.every_run import Runs
 
-    record = find_run(project.state, run)
+    record = Runs(project).find(run)
     steps = [output.finite(one) for one in select.cluster(project, 1).steps(record.run).values()]
     output.document({**output.finite(record), **({} if form in output.TEXTS else {"steps": steps})}, form)
     if form in output.TEXTS:
@@ -53,11 +55,10 @@ def show(run: str, project: Project, form: str) -> None:
 @options.project
 @options.output
 def cancel(run: str, project: Project, form: str) -> None:
-    """Ask RUN to end; what it has made stays made."""
-    from rdv.backends import select
-    from rdv.pipelines.runs import cancel_run
+    """Ask RUN to end; what it has made stays made, and a step that another run waits for goes on."""
+    from rdv.pipelines.every_run import Runs
 
-    record = cancel_run(project.state, run, select.cluster(project, 1))
+    record = Runs(project).cancel(run, f"{getpass.getuser()} on {platform.node()}")
     output.document({"run": record.run, "was": record.state}, form)
 
 

@@ -25,8 +25,8 @@ class ScheduleGroup(DefaultGroup):
 def schedule() -> None:
     """Train MODEL again and again; run by `rdv up`.
 
-    Times are UTC. A training that still runs at its next moment is not started twice. A model whose rdv.toml says
-    publish = "deploy" is served as soon as it has passed validation.
+    Times are UTC. On a cluster its own clock runs it. A training that still runs at its next moment is not started
+    twice. A model whose rdv.toml says publish = "deploy" is served as soon as it has passed validation.
     """
 
 
@@ -43,7 +43,8 @@ def add(model: str, cron: str, arguments: tuple[str, ...], project: Project, for
     scheduling.check(project, model, arguments)
     made = scheduling.schedules(project).put(model, cron, arguments)
     output.document(scheduling.record(made), form)
-    output.note("`rdv up` serves and runs the schedules")
+    if not scheduling.is_of_cluster(project):
+        output.note("`rdv up` serves and runs the schedules")
 
 
 @schedule.command("list")
@@ -61,11 +62,10 @@ def list_(project: Project, form: str) -> None:
 @click.argument("model", type=options.MODEL)
 @options.project
 def run(model: str, project: Project) -> int:
-    """Train MODEL now as its schedule would; ends with the training's exit code."""
+    """Train MODEL now as its schedule would; ends with the training's exit code, 8 when one runs already."""
     from rdv.cli import scheduling
 
-    ended = scheduling.schedules(project).run_now(model, scheduling.command(project, model), project.folder)
-    return 1 if ended.exit_code is None else ended.exit_code
+    return scheduling.run_now(project, model)
 
 
 @schedule.command()
@@ -95,7 +95,7 @@ def resume(model: str, project: Project, form: str) -> None:
 @options.yes
 @options.project
 def remove(model: str, yes: bool, project: Project) -> None:
-    """Forget the schedule of MODEL and its history."""
+    """Forget the schedule of MODEL and its history; what runs goes on."""
     from rdv.cli import scheduling
 
     found = scheduling.schedules(project).get(model)

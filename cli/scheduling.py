@@ -15,24 +15,57 @@ from rdv.errors import UsageError
 
 if TYPE_CHECKING:
     from rdv.config import Project
+    from rdv.pipelines.cluster_schedules import ClusterSchedules
+    from rdv.pipelines.runner import TrainRequest
     from rdv.pipelines.schedules import Schedule, Schedules
 
-NOT_SCHEDULED = ("dry_run", "detach", "wait", "date", "folder", "env", "sets")
+NOT_SCHEDULED = ("dry_run", "detach", "wait", "on_cluster", "date", "folder", "env", "sets")
 
 
-def schedules(project: Project) -> Schedules:
-    """The project's schedules."""
+def schedules(project: Project) -> Schedules | ClusterSchedules:
+    """The schedules of the project's environment: its cluster's affair where it has one, else that of `rdv up`."""
     from rdv.backends import select
+    from rdv.pipelines.cluster_schedules import ClusterSchedules
     from rdv.pipelines.schedules import Schedules
 
+    if is_of_cluster(project):
+        return ClusterSchedules(project, lambda model, arguments: parsed(project, model, arguments))
     return Schedules(select.registry(project), project.state)
+
+
+def is_of_cluster(project: Project) -> bool:
+    """Whether the environment's cluster begins the scheduled trainings, not `rdv up`."""
+    from rdv.backends import select
+
+    return select.is_remote(project, "cluster") and select.is_remote(project, "registry")
+
+
+def run_now(project: Project, model: str) -> int:
+    """Train a model now as its schedule would, and wait for it; the training's exit code."""
+    from rdv.cli.training import ended_badly, ended_run
+    from rdv.pipelines.cluster_schedules import ClusterSchedules
+
+    found = schedules(project)
+    if isinstance(found, ClusterSchedules):
+        record = ended_run(project, found.begin_now(model).run)
+        if record.exit_code:
+            raise ended_badly(record)
+        return 0
+    ended = found.run_now(model, command(project, model), project.folder)
+    return 1 if ended.exit_code is None else ended.exit_code
 
 
 def check(project: Project, model: str, arguments: Sequence[str]) -> None:
     """Raise UsageError unless `rdv train MODEL ARGUMENTS` makes sense and can be run again and again."""
+    from rdv.pipelines.runner import count_points
+
+    count_points(project, parsed(project, model, arguments))
+
+
+def parsed(project: Project, model: str, arguments: Sequence[str]) -> TrainRequest:
+    """What `rdv train MODEL ARGUMENTS` asks for; UsageError when it makes no sense in a schedule."""
     from rdv.cli.train import train
     from rdv.cli.training import request
-    from rdv.pipelines.runner import count_points
 
     require_model(project, model)
     try:
@@ -44,10 +77,8 @@ def check(project: Project, model: str, arguments: Sequence[str]) -> None:
     for name in NOT_SCHEDULED:
         if given[name]:
             raise UsageError(f"--{name.replace('_', '-')} makes no sense in a schedule", "leave it out")
-    asked = {
-        name: given[name] for name in ("model", "settings", "trials", "seed", "granularity", "force", "max_parallel")
-    }
-    count_points(project, request(**asked))
+    names = ("model", "settings", "trials", "seed", "granularity", "force", "max_parallel")
+    return request(**{name: given[name] for name in names})
 
 
 def command(project: Project, model: str) -> list[str]:

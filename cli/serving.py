@@ -18,11 +18,13 @@ SCHEDULES = "schedules"
 
 def run_all(project: Project, with_schedules: bool = False) -> int:
     """Serve a project until a signal, with a process for its schedules when asked; the exit code."""
+    from rdv.cli.scheduling import is_of_cluster
     from rdv.serving.role_specs import ExtraRole
     from rdv.serving.supervisor import serve
 
     schedules = ExtraRole(SCHEDULES, tuple(rdv_argv(["serve", SCHEDULES, "--env", project.env], project.folder)))
-    serve(project, [schedules] if with_schedules else [], said_ready(project))
+    ours = with_schedules and not is_of_cluster(project)
+    serve(project, [schedules] if ours else [], said_ready(project))
     return 0
 
 
@@ -52,11 +54,15 @@ def run(project: Project, role: str, model: str, replica: str) -> int:
 
 def run_schedules(project: Project) -> int:
     """Train models at the moments of their schedules until a signal."""
-    from rdv.cli.scheduling import schedules, train_command
+    from rdv.backends import select
+    from rdv.cli.scheduling import is_of_cluster, train_command
     from rdv.pipelines.schedule_runner import run_schedules
+    from rdv.pipelines.schedules import Schedules
 
+    if is_of_cluster(project):
+        raise UsageError(f"the cluster of environment {project.env} runs its schedules", "see `rdv schedule list`")
     reason = run_schedules(
-        schedules(project),
+        Schedules(select.registry(project), project.state),
         lambda schedule: train_command(project, schedule.model, schedule.arguments),
         project.folder,
         lambda text: output.note(f"schedules: {text}"),

@@ -123,9 +123,10 @@ def garbage(project: Project, older_than_days: float) -> list[Garbage]:
 
 def stale(project: Project, store: ArtifactStore) -> list[Attempt]:
     """Attempts that no manifest names; none while a run goes on, which may be uploading one of them."""
-    from rdv.pipelines.runs import list_runs
+    from rdv.pipelines.every_run import Runs
+    from rdv.pipelines.runs import OPEN
 
-    return [] if any(run.state == "running" for run in list_runs(project.state)) else store.orphans()
+    return [] if any(run.state in OPEN for run in Runs(project).all()) else store.orphans()
 
 
 def collect(project: Project, found: list[Garbage]) -> int:

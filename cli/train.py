@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 @click.option("--max-parallel", type=click.IntRange(min=0), default=0, help="Steps at a time. [rdv.toml's]")
 @click.option("--detach", is_flag=True, help="Leave the run going on by itself, and return.")
 @click.option("--wait", is_flag=True, help="As --detach, and wait; Ctrl-C then ends the waiting only.")
+@click.option("--on-cluster", is_flag=True, help="Run the pipeline itself as a job there too; Ctrl-C ends the waiting.")
 @options.yes
 @options.project
 @options.output
 def train(
-    dry_run: bool, detach: bool, wait: bool, yes: bool, project: Project, form: str, settings: tuple[str, ...],
-    **asked: Any,
+    dry_run: bool, detach: bool, wait: bool, on_cluster: bool, yes: bool, project: Project, form: str,
+    settings: tuple[str, ...], **asked: Any,
 ) -> None:  # fmt: skip
     """Train MODEL over a grid, validate, and publish the best version.
 
@@ -41,6 +42,8 @@ def train(
     if dry_run:
         return training.show_plan(project, request, form)
     training.ask_if_large(project, request, yes)
+    if on_cluster:
+        return training.on_cluster(project, request, detach, form)
     if detach or wait:
         return training.detached(project, request, wait, form)
     training.show_end(training.carry_out(project, request), form)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rdv.cli import options, output
 from rdv.cli.progress import progress
 from rdv.cli.run_logs import log_chunks
-from rdv.errors import Exit, RdvError
+from rdv.errors import Exit, NotFound, RdvError
 
 if TYPE_CHECKING:
     from rdv.config import Project
@@ -54,19 +54,43 @@ def detached(project: Project, asked: TrainRequest, wait: bool, form: str) -> No
     run = train_detached(project, asked)
     if wait:
         return wait_for(project, run, None, form)
-    output.document({"run": run, "model": asked.model, "state": "running"}, form)
-    output.note(f"it goes on by itself: `rdv logs -f {run}`, `rdv runs wait {run}`, `rdv runs cancel {run}`")
+    show_begun(run, asked.model, "running", "", form)
+
+
+def on_cluster(project: Project, asked: TrainRequest, detach: bool, form: str) -> None:
+    """Begin a run as a job of the environment's cluster; wait for it, unless told to say how to come back to it."""
+    from rdv.pipelines.on_cluster import submit
+
+    record = submit(project, asked)
+    if detach:
+        return show_begun(record.run, asked.model, record.state, f" --env {project.env}", form)
+    wait_for(project, record.run, None, form)
+
+
+def show_begun(run: str, model: str, state: str, env: str, form: str) -> None:
+    """Show a run that goes on without this process, and how to come back to it."""
+    output.document({"run": run, "model": model, "state": state}, form)
+    commands = (f"`rdv {command} {run}{env}`" for command in ("logs -f", "runs wait", "runs cancel"))
+    output.note(f"it goes on by itself: {', '.join(commands)}")
 
 
 def wait_for(project: Project, run: str, timeout_s: float | None, form: str) -> None:
     """Wait for a run's end, its log on stderr when there is no limit, and show how it ended."""
-    from rdv.pipelines.runs import wait_for_run
+    show_end(ended_run(project, run, timeout_s), form)
+
+
+def ended_run(project: Project, run: str, timeout_s: float | None = None) -> RunRecord:
+    """The record of a run once it has ended, its log on stderr meanwhile when there is no limit."""
+    from rdv.pipelines.every_run import Runs
 
     if timeout_s is None:
-        for chunk in log_chunks(project, run, follow=True):
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.flush()
-    show_end(wait_for_run(project.state, run, timeout_s), form)
+        try:
+            for chunk in log_chunks(project, run, follow=True):
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.flush()
+        except NotFound as elsewhere:
+            output.note(str(elsewhere))
+    return Runs(project).wait(run, timeout_s)
 
 
 def show_end(record: RunRecord, form: str) -> None:

@@ -107,6 +107,27 @@ class Cron:
         at = moment.astimezone(UTC) if moment.tzinfo else moment
         return at.minute in self.minutes and at.hour in self.hours and self._is_day(at.date())
 
+    def plain(self) -> str:
+        """The same moments as numbers and lists alone, for a cron that always takes days of either kind together.
+
+        Other crons differ in names, in 7 for Sunday, in steps, and in when both kinds of days have to fit. UsageError
+        where both have to.
+        """
+        every_day, every_weekday = len(self.days) == 31, len(self.weekdays) == 7
+        if not (self.either or every_day or every_weekday):
+            raise UsageError(f"{self.text!r} means days that fit two fields at once, which Nomad cannot", _EXAMPLE)
+        all_days = self.either and (every_day or every_weekday)
+        return " ".join(
+            "*" if all_of_them else ",".join(map(str, sorted(values)))
+            for values, all_of_them in (
+                (self.minutes, len(self.minutes) == 60),
+                (self.hours, len(self.hours) == 24),
+                (self.days, every_day or all_days),
+                (self.months, len(self.months) == 12),
+                (self.weekdays, every_weekday or all_days),
+            )
+        )
+
     def _is_day(self, day: date) -> bool:
         if day.month not in self.months:
             return False

@@ -8,25 +8,15 @@ import sys
 import time
 from pathlib import Path
 
-import msgspec
-
-from rdv.config import Config, Project
+from rdv.config import Project
 from rdv.errors import RdvError, StepFailed
 from rdv.files import make_folders
+from rdv.pipelines.asked import asked, decode, encode
 from rdv.pipelines.runner import Prepared, TrainRequest, train
 from rdv.pipelines.runs import LOG, REQUEST, find_run, new_run
 from rdv.settings import kept
 
 _START_S = 30.0
-
-
-class _Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request as it lies in the run's folder."""
-
-    folder: str
-    config: Config
-    env: str
-    request: TrainRequest
 
 
 def train_detached(project: Project, request: TrainRequest) -> str:
@@ -38,8 +28,7 @@ def train_detached(project: Project, request: TrainRequest) -> str:
     run = new_run()
     folder = project.state / "runs" / run
     make_folders(folder)
-    asked = _Asked(str(project.folder), project.config, project.env, request)
-    (folder / REQUEST).write_bytes(msgspec.json.encode(asked))
+    (folder / REQUEST).write_bytes(encode(asked(project, request, str(project.folder))))
     with (folder / LOG).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "rdv.pipelines.detached", str(folder)],
@@ -55,10 +44,9 @@ def train_detached(project: Project, request: TrainRequest) -> str:
 
 def main(folder: Path) -> int:
     """Carry out the request in a run's folder; the exit code."""
-    asked = msgspec.json.decode((folder / REQUEST).read_bytes(), type=_Asked)
-    project = Project(Path(asked.folder), asked.config, asked.env, kept())
     try:
-        return int(train(project, asked.request, run=folder.name, detached=True).exit)
+        told = decode((folder / REQUEST).read_bytes())
+        return int(train(told.project(kept()), told.request, run=folder.name, detached=True).exit)
     except RdvError as error:
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 EventKind = Literal[
-    "planned", "dispatched", "joined", "done", "again", "failed", "chosen", "verdict", "published", "ended"
+    "planned", "dispatched", "joined", "done", "again", "failed", "chosen", "verdict", "published", "left", "ended"
 ]
 
 

@@ -14,6 +14,7 @@ from rdv.pipelines.attempts import Attempt, after
 from rdv.pipelines.base import NotYet, Store, Task, class_path
 from rdv.pipelines.events import Event, OnEvent
 from rdv.pipelines.gate import Verdict
+from rdv.pipelines.joins import Joins
 from rdv.pipelines.memory import Peaks
 from rdv.pipelines.metrics import Metric
 from rdv.pipelines.names import canonical_parameters, parameters_text
@@ -25,6 +26,8 @@ from rdv.pipelines.validate import ValidateTask
 from rdv.records import Version
 
 _PAUSE_S = 0.5
+_LOOK_S = 2.0
+"""How long a stopped run may take to notice that it left a step to another one."""
 
 
 class Sought:
@@ -77,11 +80,11 @@ class Execution:
 
     def __init__(
         self, run: str, project: Project, model: str, store: Store, registry: Registry, cluster: Cluster,
-        naming: Naming, on_event: OnEvent, champion: str,
+        naming: Naming, on_event: OnEvent, champion: str, joins: Joins | None = None,
     ) -> None:  # fmt: skip
         self.run, self._project, self._model = run, project, model
         self._store, self._registry, self._cluster, self._naming = store, registry, cluster, naming
-        self._on_event, self._champion = on_event, champion
+        self._on_event, self._champion, self._joins = on_event, champion, joins
         self.peaks = Peaks(registry)
         self.version: Version | None = None
         self.judged: Verdict | None = None
@@ -92,6 +95,7 @@ class Execution:
         self.done = 0
         self._guard, self._config = threading.Lock(), ""
         self._running: dict[str, str] = {}
+        self._left: set[str] = set()
         self._stopping = threading.Event()
 
     def pending(self) -> list[str]:
@@ -174,12 +178,21 @@ class Execution:
         return version_record(task.model, read["model"], task.span, read["report"].metrics, self.run)
 
     def stop(self, task: Task | None = None) -> None:
-        """Cancel every step of this run; all of them, whichever task asks."""
+        """Cancel every step of this run, whichever task asks; leave alone those that another run waits for."""
         self._stopping.set()
         with self._guard:
-            steps = list(self._running)
-        for step in steps:
-            self._cluster.cancel(step, "its run was stopped")
+            steps = dict(self._running)
+        for step, artifact in steps.items():
+            self._end(step, artifact)
+
+    def _end(self, step: str, artifact: str) -> None:
+        others = self._joins.others(artifact) if self._joins else []
+        if not others:
+            return self._cluster.cancel(step, "its run was stopped")
+        with self._guard:
+            known, self._left = step in self._left, self._left | {step}
+        if not known:
+            self.tell("left", step=step, text=f"to run {', '.join(others)}")
 
     def tell(self, kind: str, task: Task | None = None, step: str = "", text: str = "") -> None:
         """Send an event."""
@@ -239,15 +252,29 @@ class Execution:
         )
         with self._guard:
             self._running[step] = payload.name
+        joined = False
         try:
             joined = self._cluster.wait(step, 0).joined
+            if joined and self._joins:
+                self._joins.add(payload.name)
             self.tell("joined" if joined else "dispatched", task, step)
             if self._stopping.is_set():
-                self._cluster.cancel(step, "its run was stopped")
-            return self._cluster.wait(step)
+                self._end(step, payload.name)
+            return self._wait(step)
         finally:
             with self._guard:
                 del self._running[step]
+            if joined and self._joins:
+                self._joins.drop(payload.name)
+
+    def _wait(self, step: str) -> Outcome:
+        """The outcome of a step; that of one which is left to another run as soon as it is."""
+        while True:
+            outcome = self._cluster.wait(step, _LOOK_S if self._joins else None)
+            if outcome.status.ended:
+                return outcome
+            if step in self._left:
+                return msgspec.structs.replace(outcome, status=Status.CANCELLED, reason="it is left to another run")
 
     def _payload(self, task: Task) -> Payload:
         name, upstream = self._naming.name(task), self._naming.upstream(task)

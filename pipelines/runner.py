@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import threading
+import platform
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,8 +21,10 @@ from rdv.clock import SystemClock
 from rdv.config import Project
 from rdv.errors import Exit, RdvError, StepFailed, UsageError
 from rdv.pipelines.base import Context, Store
+from rdv.pipelines.ender import Ender
 from rdv.pipelines.events import Event, OnEvent
 from rdv.pipelines.execution import Execution, Sought
+from rdv.pipelines.joins import Joins
 from rdv.pipelines.luigi_threads import build, forget_tasks
 from rdv.pipelines.metrics import metric
 from rdv.pipelines.names import parameters_text
@@ -32,6 +33,7 @@ from rdv.pipelines.periods import Period, parse_date, period_of
 from rdv.pipelines.publish import PublishTask, champion_artifact, champion_version
 from rdv.pipelines.runs import LOG, RunFolder, RunRecord, RunState, new_run
 from rdv.pipelines.scratch import sweep_scratch
+from rdv.pipelines.shared_runs import Pulse, SharedRuns
 from rdv.pipelines.step import now_text
 from rdv.pipelines.sweep import Sweep, coerce, parse_axes
 from rdv.pipelines.train import TrainTask, train_class
@@ -44,6 +46,8 @@ WAVE = 64
 
 
 MOST_POINTS = 1_000_000
+AGAIN = frozenset({Exit.FAILED, Exit.UNREACHABLE, Exit.TIMED_OUT, Exit.LOST_RACE})
+"""How a run may end that is worth another start of its job; what is done stays done."""
 
 
 class TrainRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,18 @@ class TrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     max_parallel: int = 0
     release: str = ""
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """The start of a run that is a job of a cluster. number: from 1. last: the job is not started again if this fails.
+
+    let_go: whether the job was not asked to end when this process was: then it is started again elsewhere.
+    """
+
+    job: str
+    number: int
+    last: bool
+    let_go: Callable[[], bool] = lambda: False
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +121,7 @@ def train(
     on_event: OnEvent = lambda event: None,
     run: str = "",
     detached: bool = False,
+    start: Start | None = None,
 ) -> RunResult:
     """Train what a request asks for, validate, publish the best, and return how it ended.
 
@@ -112,28 +129,38 @@ def train(
     SIGTERM and Ctrl-C end the run's steps and then the run, when called in the main thread.
     """
     prepared = Prepared(project, request)
-    folder = RunFolder(project.state, run or new_run())
+    folder = RunFolder(project.state, run or new_run(), echo=start is not None)
     try:
-        return _Run(prepared, folder, on_event, detached).carry_out()
+        return _Run(prepared, folder, on_event, detached, start).carry_out()
     finally:
         folder.close()
         forget_tasks()
 
 
+def asked_for(prepared: Prepared) -> dict[str, str]:
+    """What a run's record says that was asked for."""
+    request = prepared.request
+    asked = {"settings": " ".join(request.settings), "date": prepared.period.text()}
+    if request.trials:
+        asked |= {"trials": str(request.trials), "seed": str(request.seed)}
+    if request.force:
+        asked["force"] = "true"
+    return asked
+
+
 class _Run:
     """One run from its record's first state to its last."""
 
-    def __init__(self, prepared: Prepared, folder: RunFolder, on_event: OnEvent, detached: bool) -> None:
-        self._prepared, self._folder, self._on_event = prepared, folder, on_event
-        request = prepared.request
-        asked = {"settings": " ".join(request.settings), "date": prepared.period.text()}
-        if request.trials:
-            asked |= {"trials": str(request.trials), "seed": str(request.seed)}
-        if request.force:
-            asked["force"] = "true"
+    def __init__(
+        self, prepared: Prepared, folder: RunFolder, on_event: OnEvent, detached: bool, start: Start | None
+    ) -> None:
+        self._prepared, self._folder, self._on_event, self._start = prepared, folder, on_event, start
+        self._pulse: Pulse | None = None
+        self._ender = Ender()
         self._record = RunRecord(
-            run=folder.path.name, model=request.model, env=prepared.project.env, pid=os.getpid(), detached=detached,
-            arguments=asked, started=now_text(),
+            run=folder.path.name, model=prepared.request.model, env=prepared.project.env, pid=os.getpid(),
+            detached=detached, arguments=asked_for(prepared), started=now_text(), host=platform.node(),
+            job=start.job if start else "", starts=start.number if start else 1,
         )  # fmt: skip
         folder.write(self._record)
 
@@ -143,17 +170,21 @@ class _Run:
         execution: Execution | None = None
         cluster: Cluster | None = None
         try:
-            with _interruptible(), _luigi_log(self._folder):
+            with self._ender.listening(), _luigi_log(self._folder):
                 sweep_scratch(project.state)
                 parallel = request.max_parallel or project.config.train.max_parallel
+                registry = select.registry(project)
+                joins = self._share(registry)
                 cluster = select.cluster(project, parallel)
-                execution = self._execution(select.artifacts(project), select.registry(project), cluster)
+                execution = self._execution(select.artifacts(project), registry, cluster, joins)
+                self._ender.stop = execution.stop
                 code = self._work(execution, parallel)
                 if code is Exit.OK:
                     self._verify(execution)
                     self._release(execution)
         except KeyboardInterrupt:
-            code, error = Exit.INTERRUPTED, "it was interrupted; run again: what is done stays done"
+            asked = f"{self._ender.by} ended it" if self._ender.by else "it was interrupted"
+            code, error = Exit.INTERRUPTED, f"{asked}; run again: what is done stays done"
         except RdvError as failure:
             code, error = failure.exit_code, str(failure)
         except Exception as failure:  # of a project's own task, or a bug: the record says so, the log shows where
@@ -163,7 +194,16 @@ class _Run:
             self._let_go(execution, cluster)
         return self._end(execution, code, error)
 
-    def _execution(self, store: Store, registry: Registry, cluster: Cluster) -> Execution:
+    def _share(self, registry: Registry) -> Joins | None:
+        """Show the run to everybody of the environment, where that is more than this machine."""
+        project = self._prepared.project
+        if not select.is_remote(project, "registry"):
+            return None
+        shared = SharedRuns(registry)
+        self._pulse = Pulse(shared, self._record, self._ender.end)
+        return Joins(shared, self._record.run) if select.is_remote(project, "cluster") else None
+
+    def _execution(self, store: Store, registry: Registry, cluster: Cluster, joins: Joins | None) -> Execution:
         prepared = self._prepared
         champion = champion_artifact(registry, prepared.request.model)
         if champion and store.manifest(champion) is None:
@@ -172,7 +212,7 @@ class _Run:
         naming = Naming(Catalog(store), prepared.project.folder, prepared.request.force)
         execution = Execution(
             self._record.run, prepared.project, prepared.request.model, store, registry, cluster, naming, self._tell,
-            champion,
+            champion, joins,
         )  # fmt: skip
         prepared.context.maker = execution
         template = prepared.train(
@@ -193,6 +233,8 @@ class _Run:
         execution.tell("planned", text=f"{len(sought.points)} points, {len(pending)} to train")
         self._record = replace(self._record, points=len(sought.points))
         self._folder.write(self._record)
+        if self._pulse:
+            self._pulse.tell(self._record)
         if not pending and execution.published(root):
             return Exit.OK
         size = max(WAVE, 16 * parallel)
@@ -243,15 +285,28 @@ class _Run:
         states: dict[Exit, RunState] = {
             Exit.OK: "done", Exit.REFUSED: "refused", Exit.INTERRUPTED: "interrupted"
         }  # fmt: skip
-        self._record = replace(
-            self._record, state=states.get(code, "failed"), exit_code=int(code), ended=now_text(), error=error
-        )
+        if self._is_started_again(code):
+            error = f"start {self._record.starts} ended with {int(code)}, its job starts it again: {error}"
+            self._record = replace(self._record, state="queued", error=error)
+        else:
+            self._record = replace(
+                self._record, state=states.get(code, "failed"), exit_code=int(code), ended=now_text(), error=error
+            )
         if execution is not None:
             self._record = _told(self._record, execution)
         # the log first: whoever follows it stops reading once the record says that the run has ended
         self._tell(Event(kind="ended", text=error or self._record.state, at=now_text()))
         self._folder.write(self._record)
+        if self._pulse and not self._pulse.close(self._record):
+            self._folder.note("the registry could not be told how the run ended; whoever looks at the run next does it")
         return RunResult(exit=code, record=self._record)
+
+    def _is_started_again(self, code: Exit) -> bool:
+        if self._start is None:
+            return False
+        if code is Exit.INTERRUPTED:
+            return not self._ender.by and self._start.let_go()
+        return code in AGAIN and not self._start.last
 
     def _tell(self, event: Event) -> None:
         self._folder.tell(event)
@@ -284,23 +339,6 @@ def _callable(path: str) -> Callable[..., Any]:
         raise UsageError(f"{path!r} is no function", "name it as module:function") from None
     called: Callable[..., Any] = found
     return called
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does, while this lasts and where signals can be had."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ import fcntl
 import os
 import re
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,9 @@ from rdv.files import make_folders, replace_file
 from rdv.ids import short_id
 from rdv.pipelines.events import Event, line
 
-RunState = Literal["running", "done", "refused", "failed", "interrupted", "lost"]
+RunState = Literal["queued", "running", "done", "refused", "failed", "interrupted", "lost"]
+OPEN: tuple[RunState, ...] = ("queued", "running")
+"""The states of a run that has not ended: its job waits for room or for another start, or it is being carried out."""
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 RECORD, EVENTS, LOG, LOCK, REQUEST = "run.json", "events.jsonl", "log", "lock", "request.json"
 
@@ -35,6 +38,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run. points: of the sweep; trained: how many models this run made itself. version: what was published.
 
     artifact: the chosen model's. reasons: why a gate refused. error: why it failed. started, ended: UTC, ISO 8601.
+    host: where it is carried out; job: the cluster's job that does it, starts: how often that was started. seen: when
+    it was last known to live. cancel: who asked for its end; empty when nobody did.
     """
 
     run: str
@@ -56,13 +61,21 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     reasons: tuple[str, ...] = ()
     error: str = ""
+    host: str = ""
+    job: str = ""
+    starts: int = 1
+    seen: str = ""
+    cancel: str = ""
 
 
 class RunFolder:
-    """The folder of a run that this process carries out; holds its lock until `close`."""
+    """The folder of a run that this process carries out; holds its lock until `close`.
 
-    def __init__(self, state: Path, run: str) -> None:
-        self.path = _folder(state, run)
+    echo: write what goes into the log to the standard output as well, as a job's log.
+    """
+
+    def __init__(self, state: Path, run: str, echo: bool = False) -> None:
+        self.path, self._echo = _folder(state, run), echo
         make_folders(self.path)
         self._lock: BinaryIO = (self.path / LOCK).open("ab")
         try:
@@ -82,20 +95,31 @@ class RunFolder:
         with self._guard:
             self._events.write(msgspec.json.encode(event) + b"\n")
             self._events.flush()
-            self._log.write(f"{event.at} {line(event)}\n".encode(errors="backslashreplace"))
-            self._log.flush()
+            self._write(f"{event.at} {line(event)}\n")
 
     def note(self, text: str) -> None:
         """Append some lines to the log."""
         with self._guard:
-            self._log.write(text.encode(errors="backslashreplace") + b"\n")
-            self._log.flush()
+            self._write(f"{text}\n")
+
+    def _write(self, text: str) -> None:
+        data = text.encode(errors="backslashreplace")
+        self._log.write(data)
+        self._log.flush()
+        if self._echo:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
     def close(self) -> None:
         """Let go of the run; whoever waits for it goes on."""
         self._events.close()
         self._log.close()
         self._lock.close()
+
+
+def is_run(text: str) -> bool:
+    """Whether a text can be a run's id."""
+    return bool(_RUN.fullmatch(text)) and ".." not in text
 
 
 def new_run() -> str:
@@ -115,7 +139,12 @@ def find_run(state: Path, text: str) -> RunRecord:
     """The run with an id, or with an id that begins so when only one does; NotFound else."""
     if _RUN.fullmatch(text) and (record := _read(state / "runs" / text)) is not None:
         return record
-    found = [record for record in list_runs(state) if text and record.run.startswith(text)]
+    return the_one(text, list_runs(state))
+
+
+def the_one(text: str, records: Iterable[RunRecord]) -> RunRecord:
+    """The only record whose id begins with a text; NotFound when there is none, or several."""
+    found = [record for record in records if text and record.run.startswith(text)]
     if len(found) != 1:
         raise NotFound(
             f"there is no run {text!r}" if not found else f"{text!r} begins {len(found)} runs", "see `rdv runs list`"
@@ -170,7 +199,7 @@ def cancel_run(state: Path, run: str, cluster: Cluster, reason: str = "cancelled
 
 
 def _folder(state: Path, run: str) -> Path:
-    if not _RUN.fullmatch(run) or ".." in run:
+    if not is_run(run):
         raise NotFound(f"there is no run {run!r}", "see `rdv runs list`")
     return state / "runs" / run
 

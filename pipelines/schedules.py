@@ -49,7 +49,8 @@ class ScheduledRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One entry of a schedule's history.
 
     due: the moment it is for, empty for `run now`. exit_code: of the train command. count: how many moments in a row
-    were skipped (a training was still running) or missed (no runner was up); due is the last of them then.
+    were skipped (a training was still running) or missed (no runner was up); due is the last of them then. run: its
+    record, where that is known.
     """
 
     status: RunStatus
@@ -59,6 +60,7 @@ class ScheduledRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     exit_code: int | None = None
     reason: str = ""
     count: int = 1
+    run: str = ""
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -156,11 +158,11 @@ def ended(run: ScheduledRun, code: int, at: str) -> ScheduledRun:
     return replace(run, status=RunStatus.FAILED, exit_code=exit_code, ended=at, reason=how_it_ended(code))
 
 
-class Schedules:
-    """The schedules of a project, kept in its registry; the locks are in its state folder."""
+class ScheduleRecords:
+    """The schedules that a registry holds."""
 
-    def __init__(self, registry: Registry, state: Path, clock: Clock | None = None) -> None:
-        self._registry, self._locks = registry, state / "locks" / "schedules"
+    def __init__(self, registry: Registry, clock: Clock | None = None) -> None:
+        self._registry = registry
         self._clock: Clock = clock or SystemClock()
 
     def now(self) -> datetime:
@@ -170,9 +172,9 @@ class Schedules:
     def put(self, model: str, cron: str, arguments: Sequence[str] = ()) -> Schedule:
         """Make a model's schedule, or change the one it has: from now on, its history kept. UsageError for no cron."""
         text, now = Cron.parse(cron).text, text_of(self.now())
-        old = self._read(model)
+        old = self.read(model)
         if old is not None:
-            return self._change(
+            return self.change(
                 model, lambda one: replace(one, cron=text, arguments=tuple(arguments), paused=False, seen=now)
             )
         made = Schedule(model=model, cron=text, arguments=tuple(arguments), created=now, seen=now)
@@ -181,8 +183,8 @@ class Schedules:
         return made
 
     def get(self, model: str) -> Schedule:
-        """A model's schedule, a training whose process is gone shown as lost; NotFound when it has none."""
-        found = self._read(model)
+        """A model's schedule, a training that is gone shown as lost; NotFound when it has none."""
+        found = self.read(model)
         if found is None:
             raise NotFound(f"{model} has no schedule", f'make one: rdv schedule {model} --cron "0 */3 * * *"')
         return self._with_losses(found)
@@ -197,18 +199,62 @@ class Schedules:
 
     def pause(self, model: str) -> Schedule:
         """Train no more until resumed; what runs goes on."""
-        return self._change(model, lambda one: replace(one, paused=True))
+        return self.change(model, lambda one: replace(one, paused=True))
 
     def resume(self, model: str) -> Schedule:
         """Train again from the next moment on; those that passed meanwhile are not made up for, nor called missed."""
         now = text_of(self.now())
-        return self._change(model, lambda one: replace(one, paused=False, seen=now) if one.paused else one)
+        return self.change(model, lambda one: replace(one, paused=False, seen=now) if one.paused else one)
 
     def remove(self, model: str) -> None:
         """Forget a schedule and its history; what runs goes on. NotFound when there is none."""
         self.get(model)
         self._registry.delete(_key(model))
         self._announce()
+
+    def serial(self) -> int:
+        """A number that changes with every change of a schedule."""
+        entry = self._registry.get(KEY)
+        return entry.index if entry else 0
+
+    def wait_for_change(self, serial: int, wait_s: float) -> None:
+        """Block until `serial()` is another, at most wait_s."""
+        self._registry.watch(KEY, serial, wait_s)
+
+    def read(self, model: str) -> Schedule | None:
+        """A model's schedule as it is written, None when it has none."""
+        entry = self._registry.get(_key(model))
+        return _decode(_key(model), entry.value) if entry else None
+
+    def change(self, model: str, change: Callable[[Schedule], Schedule]) -> Schedule:
+        """Change a schedule that is there, else NotFound; the new one."""
+        for _ in range(_TRIES):
+            entry = self._registry.get(_key(model))
+            if entry is None:
+                raise NotFound(f"{model} has no schedule", f'make one: rdv schedule {model} --cron "0 */3 * * *"')
+            new = change(_decode(_key(model), entry.value))
+            try:
+                self._registry.put(_key(model), msgspec.json.encode(new), expect=entry.index)
+            except LostRace:
+                continue
+            self._announce()
+            return new
+        raise LostRace(f"the schedule of {model} is changed by somebody else all the time", "try again")
+
+    def _with_losses(self, schedule: Schedule) -> Schedule:
+        """The schedule with what is known of its trainings that could not say themselves how they ended."""
+        return schedule
+
+    def _announce(self) -> None:
+        self._registry.put(KEY, text_of(self.now(), "microseconds").encode())
+
+
+class Schedules(ScheduleRecords):
+    """The schedules of a project that `rdv up` carries out, kept in its registry; the locks are in its state folder."""
+
+    def __init__(self, registry: Registry, state: Path, clock: Clock | None = None) -> None:
+        super().__init__(registry, clock)
+        self._locks = state / "locks" / "schedules"
 
     def run_now(self, model: str, command: Sequence[str], folder: Path) -> ScheduledRun:
         """Train now, in the foreground, whatever the schedule says; returns its entry of the history.
@@ -242,19 +288,19 @@ class Schedules:
         None, and nothing noted, when another runner has dealt with this moment.
         """
         run = ScheduledRun(status=RunStatus.RUNNING, due=due_at, started=text_of(self.now(), "microseconds"))
-        new = self._change(model, lambda one: with_entry(lost(one), run))
+        new = self.change(model, lambda one: with_entry(lost(one), run))
         return run if run in new.history else None
 
     def finish(self, model: str, run: ScheduledRun, code: int) -> ScheduledRun:
         """Note how a training ended; a schedule that was removed meanwhile is left removed."""
         end = ended(run, code, text_of(self.now()))
-        if self._read(model) is not None:
-            self._change(model, lambda one: with_end(one, run.started, end))
+        if self.read(model) is not None:
+            self.change(model, lambda one: with_end(one, run.started, end))
         return end
 
     def note(self, model: str, run: ScheduledRun) -> None:
         """Add an entry about moments at which no training started."""
-        self._change(model, lambda one: with_entry(one, run))
+        self.change(model, lambda one: with_entry(one, run))
 
     def lock(self, model: str) -> Locks | None:
         """The model's lock, None when somebody has it; held until it is closed in every process that shares it."""
@@ -266,19 +312,10 @@ class Schedules:
 
     def settle_losses(self, model: str) -> bool:
         """Write down which trainings of a model are lost; whether any was."""
-        if self.get(model) == self._read(model):
+        if self.get(model) == self.read(model):
             return False
-        self._change(model, self._with_losses)
+        self.change(model, self._with_losses)
         return True
-
-    def serial(self) -> int:
-        """A number that changes with every change of a schedule."""
-        entry = self._registry.get(KEY)
-        return entry.index if entry else 0
-
-    def wait_for_change(self, serial: int, wait_s: float) -> None:
-        """Block until `serial()` is another, at most wait_s."""
-        self._registry.watch(KEY, serial, wait_s)
 
     def _with_losses(self, schedule: Schedule) -> Schedule:
         """The schedule, its running entries lost when nobody holds the model's lock any more."""
@@ -287,28 +324,7 @@ class Schedules:
         with closing(Locks(self._locks)) as look:
             if look.held_elsewhere(schedule.model):
                 return schedule
-        return lost(self._read(schedule.model) or schedule)  # an end is written down before the lock is let go
-
-    def _read(self, model: str) -> Schedule | None:
-        entry = self._registry.get(_key(model))
-        return _decode(_key(model), entry.value) if entry else None
-
-    def _change(self, model: str, change: Callable[[Schedule], Schedule]) -> Schedule:
-        for _ in range(_TRIES):
-            entry = self._registry.get(_key(model))
-            if entry is None:
-                raise NotFound(f"{model} has no schedule", f'make one: rdv schedule {model} --cron "0 */3 * * *"')
-            new = change(_decode(_key(model), entry.value))
-            try:
-                self._registry.put(_key(model), msgspec.json.encode(new), expect=entry.index)
-            except LostRace:
-                continue
-            self._announce()
-            return new
-        raise LostRace(f"the schedule of {model} is changed by somebody else all the time", "try again")
-
-    def _announce(self) -> None:
-        self._registry.put(KEY, text_of(self.now(), "microseconds").encode())
+        return lost(self.read(schedule.model) or schedule)  # an end is written down before the lock is let go
 
 
 def text_of(moment: datetime, precision: str = "seconds") -> str:

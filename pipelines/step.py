@@ -105,19 +105,21 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def narrow(project: Project, model: str) -> Config:
+    """What of a project's configuration the training of a model needs."""
+    config, chosen = project.config, project.config.models[model]
+    return Config(
+        project=config.project,
+        goals={chosen.goal: config.goals[chosen.goal]},
+        models={model: chosen},
+        environments={project.env: config.environments.get(project.env, Environment())},
+        train=config.train,
+    )
+
+
 def publish_config(store: Store, project: Project, model: str, scratch: Path) -> str:
     """Put what a model's steps need of the configuration into the store; the artifact's name, by its content."""
-    config, chosen = project.config, project.config.models[model]
-    data = msgspec.json.encode(
-        Config(
-            project=config.project,
-            goals={chosen.goal: config.goals[chosen.goal]},
-            models={model: chosen},
-            environments={project.env: config.environments.get(project.env, Environment())},
-            train=config.train,
-        ),
-        order="sorted",
-    )
+    data = msgspec.json.encode(narrow(project, model), order="sorted")
     name = f"config/{digest_bytes(data)[:40]}"
     if store.manifest(name) is None:
         (scratch / CONFIG_FILE).write_bytes(data)
