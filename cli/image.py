@@ -41,7 +41,7 @@ def build(
     from rdv.backends.image.build import cluster_place
 
     made = build_image(project, base, tag, wheels, exclude)
-    for path in made.left_out:
+    for path in (one for one in made.left_out if not one.rpartition("/")[2].startswith((".", "__"))):
         output.note(f"left out: {path}")
     place = cluster_place(project.config.environments[project.env].cluster, made.tag)
     output.document({"image": made.image, "tag": made.tag, "cluster": place}, form)

@@ -92,7 +92,8 @@ def fill_context(project: Project, context: Path, wheels: Path | None, exclude: 
 
 def content_tag(project: Project, context: Path, base: str) -> str:
     """The tag for what is in a context, on a base: the same for the same content."""
-    said = docker("image", "inspect", "--format", "{{.Id}}", base, limit_s=_ANSWER_S)
+    # an id holds the time at which an image was made
+    said = docker("image", "inspect", "--format", "{{json .RootFS}} {{json .Config.Env}}", base, limit_s=_ANSWER_S)
     parts = [said, dockerfile(), digest_wheels(context / "wheels"), digest_folder(context / "project")]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_TAG_CHARS]
     name = re.sub(r"[^a-z0-9]+", "-", (project.config.project or project.folder.name).lower()).strip("-")
