@@ -31,7 +31,7 @@ def in_our_words(where: str, key: str, error: Exception, hint: str = "") -> RdvE
     if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
         return NotAuthorised(f"no credentials for {where}", hint or _CREDENTIALS)
     if isinstance(error, botocore.exceptions.FlexibleChecksumError):
-        return CorruptArtifact(f"{key} in {where} has other bytes than were stored", "`rdv artifacts verify` tells more")
+        return CorruptArtifact(f"{key} in {where} has other bytes than were stored", "see `rdv artifacts verify`")
     if isinstance(error, botocore.exceptions.HTTPClientError | botocore.exceptions.ConnectionError):
         return Unreachable(f"{where} does not answer ({type(error).__name__})", "check the endpoint and the network")
     if isinstance(error, boto3.exceptions.RetriesExceededError | botocore.exceptions.IncompleteReadError):

@@ -33,6 +33,11 @@ class HdfsServers:
         self.process.start()
         self.process.until(self._is_ready, "ready")
 
+    def datanode(self) -> int:
+        """The datanode's process, as the script told it."""
+        words = [line.split() for line in self.process.log.read_text().splitlines() if line.startswith("namenode ")]
+        return int(words[-1][3])
+
     def close(self) -> None:
         """Stop both and give their ports back."""
         self.process.stop()

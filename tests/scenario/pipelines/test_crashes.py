@@ -13,7 +13,9 @@ from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
 from select import select as select_files
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
 
 from rdv.backends import select
 from rdv.errors import Exit
@@ -32,7 +34,7 @@ project = load_project(Path(sys.argv[1]))
 print("ready", flush=True)
 for date in sys.stdin:
     result = train(project, TrainRequest(model="visit/m", settings=(sys.argv[2],), date=date.strip()))
-    print(int(result.exit), result.record.trained, result.record.version, flush=True)
+    print(int(result.exit), result.record.trained, result.record.version or result.record.error, flush=True)
 """
 
 
@@ -90,12 +92,50 @@ class Nursery:
         self._process.communicate()
 
 
-def test_thirty_kills_leave_nothing_half_made(sums: Any) -> None:
+class Stored(NamedTuple):
+    """A project whose artifacts are in some store, and how often its runs are killed and raced there."""
+
+    sums: Any
+    kills: int
+    races: int
+
+
+@pytest.fixture(
+    scope="session",
+    params=["folder", pytest.param("s3", marks=pytest.mark.live), pytest.param("hdfs", marks=pytest.mark.live)],
+)
+def server(request: pytest.FixtureRequest) -> tuple[str, Any]:
+    """Where artifacts are, and the server that they are on, none for a folder."""
+    fixtures = {"s3": "s3_server", "hdfs": "hdfs_servers"}
+    return request.param, request.getfixturevalue(fixtures[request.param]) if request.param in fixtures else None
+
+
+@pytest.fixture
+def stored(server: tuple[str, Any], sums: Any, tmp_path: Path, full: bool) -> Stored:
+    """A project with its artifacts there."""
+    kind, at = server
+    if kind == "folder":
+        return Stored(sums, 100 if full else KILLS, RACES)
+    if kind == "s3":
+        place = f"s3:{at.new_bucket()}?endpoint={at.endpoint}&region=us-east-1&secret=s3"
+        secrets = tmp_path / ".rdv" / "secrets.toml"
+        secrets.parent.mkdir(exist_ok=True)
+        secrets.touch(0o600)
+        secrets.write_text(f'"s3/access_key" = "{at.access_key}"\n"s3/secret_key" = "{at.secret_key}"\n')
+    else:
+        place = f"hdfs:/{tmp_path.parent.name}/{tmp_path.name}?url={at.url}&user=root"
+    with (sums.folder / "rdv.toml").open("a") as file:
+        file.write(f'[environments.local]\nartifacts = "{place}"\n')
+    return Stored(sums, *((100, RACES) if full else (4, 2)))
+
+
+def test_kills_leave_nothing_half_made(stored: Stored) -> None:
     """Whatever process of a run is killed at whatever moment: what exists is whole, and a rerun gets to the end.
 
     Each time the run itself, its fork server or a step is killed with SIGKILL; then every artifact that has a manifest
-    is read again; then the same request goes on where it was.
+    is read again; then the same request goes on where it was. Thirty times in a folder, four on a server, --full: 100.
     """
+    sums = stored.sums
     lots = random.Random(1)
     seen: dict[str, str] = {}
     nursery = Nursery(sums.folder)
@@ -105,7 +145,7 @@ def test_thirty_kills_leave_nothing_half_made(sums: Any) -> None:
         assert nursery.end() == Exit.OK
         whole_s = time.monotonic() - begun
         kills, finished, until = 0, 1, begun + LIMIT_S
-        while kills < KILLS:
+        while kills < stored.kills:
             assert time.monotonic() < until, f"{kills} kills took too long"
             kills += kill_somewhere(nursery.start(day(finished)), lots, lots.uniform(0.05, 1.0) * whole_s)
             finished += nursery.end() == Exit.OK
@@ -119,6 +159,10 @@ def test_thirty_kills_leave_nothing_half_made(sums: Any) -> None:
     assert sums.damage() == []
     assert list((sums.project().state / "tmp").iterdir()) == []
     store = select.artifacts(sums.project())
+    store.collect(store.orphans())
+    for one in store.unfinished(0.0):
+        store.discard(one)
+    assert store.orphans() == store.unfinished(0.0) == []
     assert len(store.names("train/")) == 4 * (finished + 1)
     assert {record.state for record in list_runs(sums.project().state)} <= {"done", "lost", "failed"}
 
@@ -145,8 +189,12 @@ def kill_somewhere(run: int, lots: random.Random, after_s: float) -> int:
         os.close(ended)
 
 
-def test_twenty_races_of_two_train_each_thing_once(sums: Any) -> None:
-    """Two runs of one request started together both end well, with the same version, and each point is trained once."""
+def test_races_of_two_train_each_thing_once(stored: Stored) -> None:
+    """Two runs of one request started together both end well, with the same version, and each point is trained once.
+
+    Twenty times in a folder, twice on a server.
+    """
+    sums = stored.sums
     racers = [
         subprocess.Popen(
             [sys.executable, "-P", "-c", RACER, str(sums.folder), "offset=1..3"],
@@ -156,7 +204,7 @@ def test_twenty_races_of_two_train_each_thing_once(sums: Any) -> None:
     ]  # fmt: skip
     try:
         assert [said(racer) for racer in racers] == ["ready"] * 2
-        for race in range(RACES):
+        for race in range(stored.races):
             for racer in racers:
                 assert racer.stdin is not None
                 racer.stdin.write(f"{day(race)}\n")
@@ -170,7 +218,7 @@ def test_twenty_races_of_two_train_each_thing_once(sums: Any) -> None:
             racer.communicate()
     assert sums.damage() == []
     made = Counter(name.split("/")[0] for name in sums.manifests())
-    assert (made["train"], made["dataset"], made["validate"]) == (3 * RACES, RACES, RACES)
+    assert (made["train"], made["dataset"], made["validate"]) == (3 * stored.races, stored.races, stored.races)
     assert {find_run(sums.project().state, one.run).state for one in list_runs(sums.project().state)} == {"done"}
 
 
