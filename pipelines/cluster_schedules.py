@@ -21,7 +21,7 @@ from rdv.errors import LostRace, NotFound, RdvError
 from rdv.pipelines.asked import asked, encode
 from rdv.pipelines.every_run import Runs
 from rdv.pipelines.moments import due_of_job, run_of_job
-from rdv.pipelines.on_cluster import submit
+from rdv.pipelines.on_cluster import for_schedule, submit
 from rdv.pipelines.runner import TrainRequest
 from rdv.pipelines.runs import OPEN, RunRecord
 from rdv.pipelines.schedule_lock import ScheduleLock
@@ -92,8 +92,7 @@ class ClusterSchedules(ScheduleRecords):
     def _tell_cluster(self, schedule: Schedule) -> None:
         request = self._parse(schedule.model, schedule.arguments)
         one = asked(self._project, request, select.pipelines(self._project).folder or str(self._project.folder))
-        job = replace(one, config=None, scheduled=True)
-        self._times.put(schedule.model, schedule.cron, encode(job), not schedule.paused)
+        self._times.put(schedule.model, schedule.cron, encode(for_schedule(one)), not schedule.paused)
 
     def _with_losses(self, schedule: Schedule) -> Schedule:
         """The schedule with the ends of trainings that could not say so themselves."""

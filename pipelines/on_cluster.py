@@ -36,14 +36,19 @@ def submit(project: Project, request: TrainRequest, scheduled: bool = False) -> 
         where = f"environments.{project.env}.registry"
         raise ConfigError(f"{where} is this machine's own, and a job runs on another", "name one such as consul:")
     jobs, prepared, run = select.pipelines(project), Prepared(project, request), new_run()
-    one = replace(asked(project, request, jobs.folder or str(project.folder), whole=False), scheduled=scheduled)
-    job = jobs.submit(run, encode(one))
+    one = asked(project, request, jobs.folder or str(project.folder), whole=False)
+    job = jobs.submit(run, encode(for_schedule(one) if scheduled else one))
     record = RunRecord(
         run=run, model=request.model, state="queued", env=project.env, detached=True, arguments=asked_for(prepared),
         started=now_text(), job=job, starts=0,
     )  # fmt: skip
     SharedRuns(select.registry(project)).create(record)  # unless the job has been faster
     return record
+
+
+def for_schedule(one: Asked) -> Asked:
+    """A request as a schedule makes it, again and again: with what rdv.toml says there by then."""
+    return replace(one, config=None, scheduled=True)
 
 
 def main(request: Path, state: Path, job: str, run: str) -> int:

@@ -167,6 +167,18 @@ def docker_server(live_server: Callable[..., Any]) -> Iterator[Any]:
     engine.wipe()
 
 
+@pytest.fixture(scope="session")
+def towns() -> Any:
+    """The module with projects on real servers, which scenarios and the contract suite of schedules share."""
+    path = Path(__file__).parent / "scenario" / "on_cluster" / "town.py"
+    spec = importlib.util.spec_from_file_location("towns", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def s3_keys(s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The S3 server's keys in the environment, and nothing of the caller's that boto3 would read."""

@@ -169,3 +169,80 @@ def test_nonsense_is_refused(text: str, reason: str) -> None:
 def test_shorthands_are_expressions(text: str) -> None:
     """Every shorthand stands for a valid expression and keeps its own text."""
     assert Cron.parse(text).text == text
+
+
+def expressions() -> st.SearchStrategy[str]:
+    """Expressions of five fields, with lists, ranges and steps."""
+
+    def field(low: int, high: int) -> st.SearchStrategy[str]:
+        pair = st.tuples(st.integers(low, high), st.integers(low, high)).map(sorted)
+        part = st.one_of(
+            st.just("*"),
+            st.integers(2, 15).map(lambda step: f"*/{step}"),
+            st.integers(low, high).map(str),
+            pair.map(lambda ends: f"{ends[0]}-{ends[1]}"),
+            st.tuples(pair, st.integers(1, 7)).map(lambda found: f"{found[0][0]}-{found[0][1]}/{found[1]}"),
+            st.tuples(st.integers(low, high), st.integers(1, 7)).map(lambda found: f"{found[0]}/{found[1]}"),
+        )
+        return st.lists(part, min_size=1, max_size=2).map(",".join)
+
+    return st.tuples(*(field(*ends) for ends in ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7)))).map(" ".join)
+
+
+def nomads_moment(plain: str, after: datetime) -> datetime:
+    """When a cron that knows numbers, lists and `*`, and takes days of either kind together, is due next."""
+    minutes, hours, days, months, weekdays = (
+        None if field == "*" else {int(value) for value in field.split(",")} for field in plain.split()
+    )
+    at = after.replace(second=0) + timedelta(minutes=1)
+    while True:
+        by_date, by_weekday = days and at.day in days, weekdays and at.isoweekday() % 7 in weekdays
+        if (days or weekdays) and not (by_date or by_weekday) or months and at.month not in months:
+            at = at.replace(hour=0, minute=0) + timedelta(days=1)
+        elif hours is not None and at.hour not in hours:
+            at = at.replace(minute=0) + timedelta(hours=1)
+        elif minutes is not None and at.minute not in minutes:
+            at += timedelta(minutes=1)
+        else:
+            return at
+
+
+@given(expressions(), st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)))
+def test_plain_numbers_mean_the_same(text: str, after: datetime) -> None:
+    """What is told to a cluster's clock is due at the same moments, or cannot be told because both days must fit."""
+    after, reason = after.replace(tzinfo=UTC, microsecond=0), ""
+    cron: Cron | None
+    try:
+        cron = Cron.parse(text)
+        plain = cron.plain()
+    except UsageError as error:
+        reason = str(error)
+        cron, plain = None, ""
+    if cron is None:
+        assert any(words in reason for words in ("never comes", "fit two fields"))
+        return
+    for _ in range(3):
+        assert cron.next(after) == nomads_moment(plain, after)
+        after = cron.next(after)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("@daily", "0 0 * * *"),
+        ("*/20 0 * * 5-7", "0,20,40 0 * * 0,5,6"),
+        ("0 0 13 jan fri", "0 0 13 1 5"),
+        ("0 0 1-31 * fri", "0 0 * * *"),
+        ("0 0 */1 * fri", "0 0 * * 5"),
+        ("0-59 * 1,15 * *", "* * 1,15 * *"),
+    ],
+)
+def test_plain_expressions(text: str, plain: str) -> None:
+    """Names, steps, 7 and restrictions that restrict nothing are gone from what a cluster's clock is told."""
+    assert Cron.parse(text).plain() == plain
+
+
+def test_days_that_must_fit_twice_cannot_be_told() -> None:
+    """An expression whose days have to fit both fields is refused for a cluster, with its text."""
+    with pytest.raises(UsageError, match="fit two fields"):
+        Cron.parse("0 0 */13 * fri").plain()
