@@ -75,12 +75,13 @@ def artifacts(project: Project, environ: Mapping[str, str] = os.environ) -> Arti
 
 def blobs(project: Project, environ: Mapping[str, str] = os.environ) -> Blobs:
     """What the artifact store keeps its bytes in."""
-    served = _blobs(project, "artifacts", environ)
+    served = store_blobs(project, "artifacts", environ)
     apart = project.config.environments.get(project.env, Environment()).intermediate
-    return RoutedBlobs(served, _blobs(project, "intermediate", environ)) if apart else served
+    return RoutedBlobs(served, store_blobs(project, "intermediate", environ)) if apart else served
 
 
-def _blobs(project: Project, setting: str, environ: Mapping[str, str]) -> Blobs:
+def store_blobs(project: Project, setting: str, environ: Mapping[str, str]) -> Blobs:
+    """One of the two stores alone. setting: `artifacts` or `intermediate`."""
     adapter, rest = _adapter(project, "artifacts", setting)
     place = _place(project, setting, adapter, rest)
     more = (partial(secrets, project, environ),) if adapter.secrets else ()

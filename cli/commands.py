@@ -42,6 +42,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "registry": Entry("registry", "registry", "Restore the registry after a loss."),
         "report": Entry("report", "report", "Write one self-contained HTML page about what was served."),
     },
+    "The servers of a cluster": {
+        "dev-cluster": Entry("devcluster", "dev_cluster", "Run Nomad, Consul, Vault and S3 on this machine."),
+    },
     "About rdv": {
         "help": Entry("help", "help_command", "Explain a command or a topic, such as exit-codes."),
         "completion": Entry("completion", "completion", "Print the completion script of SHELL."),

@@ -23,9 +23,9 @@ COLUMNS = ["verdict", "check", "found", "remedy"]
 def doctor(quick: bool, folder: Path | None, env: str, overrides: dict[str, str], form: str) -> None:
     """Check what can be wrong here, each failure with its remedy.
 
-    First this machine, then the project of rdv.toml when there is one, last a built-in goal, served by processes of
-    its own, whose models add up their inputs, so that each answer can be checked exactly. Exit code 1 when a check
-    fails.
+    First this machine, then the project of rdv.toml when there is one, with the servers of the environment of --env,
+    last a built-in goal, served by processes of its own, whose models add up their inputs, so that each answer can be
+    checked exactly. Exit code 1 when a check fails.
     """
     from rdv.cli.findings import FAIL
     from rdv.errors import RdvError
@@ -39,7 +39,7 @@ def doctor(quick: bool, folder: Path | None, env: str, overrides: dict[str, str]
 
 def findings(quick: bool, folder: Path | None, env: str, overrides: dict[str, str]) -> Iterator[Finding]:
     """All checks that apply, one after the other."""
-    from rdv.cli import doctor_goal, doctor_machine, doctor_project
+    from rdv.cli import doctor_cluster, doctor_goal, doctor_machine, doctor_project
     from rdv.cli.findings import judge, run, skipped
     from rdv.errors import RdvError
     from rdv.settings import find_project, load_project
@@ -51,7 +51,9 @@ def findings(quick: bool, folder: Path | None, env: str, overrides: dict[str, st
         yield skipped("project", error.what)
     else:
         try:
-            yield from doctor_project.checks(load_project(place, env, overrides))
+            project = load_project(place, env, overrides)
+            yield from doctor_cluster.checks(project)
+            yield from doctor_project.checks(project)
         except RdvError as error:
             yield judge("rdv.toml", False, error.what, error.hint)
     if not quick:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from rdv.errors import RdvError, TimedOut
+from rdv.backends.devcluster.adopted import Adopted, born
+from rdv.errors import Interrupted, RdvError, TimedOut
 from rdv.processes import die_with_parent, how_it_ended, signal_group
 
 _LOOK_S = 0.02
@@ -24,16 +25,38 @@ class ServerProcess:
     ) -> None:
         self.name, self.log = name, log
         self._argv, self._env, self._tied, self._stop_s = tuple(argv), dict(env), tied, stop_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Adopted | None = None
+        self._given_up = False
 
     @property
     def pid(self) -> int:
         """Process id of the group's leader, 0 when it does not run."""
         return self._process.pid if self._process is not None else 0
 
+    @property
+    def born(self) -> int:
+        """When it started, as the kernel counts; with the id it names the process beyond doubt. 0: it has ended."""
+        return born(self.pid) if self.pid else 0
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def adopt(self, pid: int, when: int) -> bool:
+        """Take over the process that an earlier command started; False when it is gone."""
+        if not self.runs:
+            self._process = Adopted.find(pid, when)
+        return self.runs
+
+    def give_up(self) -> None:
+        """Have whoever waits for it stop waiting, with Interrupted."""
+        self._given_up = True
+
     def start(self) -> None:
         """Start it; it is not ready yet. Its output is appended to the log."""
         parent = os.getpid()
+        self._given_up = False
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv,
@@ -50,12 +73,21 @@ class ServerProcess:
         """Wait until the server is as asked for; RdvError with the end of its log when it ends or takes too long."""
         end = time.monotonic() + limit_s
         while not ready():
-            if self._process is None or self._process.poll() is not None:
-                code = "not running" if self._process is None else how_it_ended(self._process.returncode)
+            if self._given_up:
+                raise Interrupted(f"{self.name} is not waited for any more")
+            process = self._process
+            if process is None or process.poll() is not None:
+                code = "not running" if process is None else how_it_ended(process.returncode or 0)
                 raise RdvError(f"{self.name} ended before {what}: {code}\n{self.tail()}", f"see {self.log}")
             if time.monotonic() > end:
                 raise TimedOut(f"{self.name}: not {what} within {limit_s:g} s\n{self.tail()}", f"see {self.log}")
             time.sleep(_LOOK_S)
+
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask it to end, frozen or not, and wait for nothing."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it, hard after its time, with everything in its group; returns the leader's code. Twice is fine."""
@@ -66,7 +98,7 @@ class ServerProcess:
             process.send_signal(signal.SIGCONT)
             process.send_signal(number)
             end = time.monotonic() + self._stop_s
-            while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            while not _has_ended(process):
                 if time.monotonic() > end:
                     break
                 time.sleep(_LOOK_S)
@@ -93,3 +125,10 @@ class ServerProcess:
                 return log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
+
+
+def _has_ended(process: subprocess.Popen[bytes] | Adopted) -> bool:
+    """Whether it has ended, without reaping it."""
+    if isinstance(process, Adopted):
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None

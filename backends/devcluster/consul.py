@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rdv.backends.devcluster.child import ServerProcess
 from rdv.backends.devcluster.http import Answer, call, must
 from rdv.backends.devcluster.ports import Ports
-from rdv.backends.devcluster.programs import clean_environment, find_program
+from rdv.backends.devcluster.programs import clean_environment, find_program, write_private
+
+_LOOK_S = 2.0
 
 
 def consul_config(data: Path, ports: tuple[int, ...], management_token: str) -> dict[str, Any]:
@@ -48,24 +50,42 @@ def consul_config(data: Path, ports: tuple[int, ...], management_token: str) -> 
 
 
 class ConsulServer:
-    """A Consul server with its data below a folder. Keeps ports, token and data over stop and start."""
+    """A Consul server with its data below a folder. Keeps ports, token and data over stop and start.
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], tied: bool = True) -> None:
-        self._data, self._ports = folder / "data", Ports(5)
+    ports: as in `consul_config`, free ones unless given. token: the management token, a new one unless given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        tied: bool = True,
+        ports: Sequence[int] = (),
+        token: str = "",
+    ) -> None:
+        self._data, self._ports = folder / "data", Ports(0 if ports else 5)
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = self._ports.numbers[0]
+        numbers = tuple(ports) or self._ports.numbers
+        self.port = numbers[0]
         self.address = f"http://127.0.0.1:{self.port}"
-        self.token = str(uuid.uuid4())
+        self.token = token or str(uuid.uuid4())
         config = folder / "consul.json"
-        config.touch(0o600)
-        config.write_text(json.dumps(consul_config(self._data, self._ports.numbers, self.token)))
+        write_private(config, json.dumps(consul_config(self._data, numbers, self.token)))
         argv = [str(find_program("consul", environ)), "agent", f"-config-file={config}"]
         self.process = ServerProcess("consul", argv, clean_environment(environ), folder / "consul.log", tied)
 
     def start(self) -> None:
         """Start it and wait until a key can be written and read."""
         self.process.start()
-        self.process.until(self._is_ready, "ready")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until a key can be written and read."""
+        self.process.until(self._is_writable, "ready")
+
+    def is_ready(self) -> bool:
+        """Whether it answers and has a leader."""
+        return len(call(self.port, "GET", "/v1/status/leader", limit_s=_LOOK_S).body) > 4
 
     def wipe(self) -> None:
         """Lose all data, while it is stopped."""
@@ -82,11 +102,28 @@ class ConsulServer:
 
     def new_token(self, name: str, rules: str) -> str:
         """A new token that may do what the rules (HCL) say and nothing else."""
-        policy = must(self.call("PUT", "/v1/acl/policy", {"Name": name, "Rules": rules}), f"policy {name}").json()
-        made = self.call("PUT", "/v1/acl/token", {"Policies": [{"ID": policy["ID"]}]})
-        return str(must(made, f"token {name}").json()["SecretID"])
+        self.write_policy(name, rules)
+        return self.put_token(str(uuid.uuid4()), [name])
 
-    def _is_ready(self) -> bool:
+    def write_policy(self, name: str, rules: str) -> None:
+        """A policy from HCL rules."""
+        found = self.call("GET", f"/v1/acl/policy/name/{name}")
+        path = f"/v1/acl/policy/{found.json()['ID']}" if found.ok else "/v1/acl/policy"
+        must(self.call("PUT", path, {"Name": name, "Rules": rules}), f"policy {name}")
+
+    def put_token(self, secret: str, policies: Sequence[str]) -> str:
+        """Have this secret be a token with these policies: a policy that was lost was taken from its tokens, too."""
+        found = call(self.port, "GET", "/v1/acl/token/self", None, {"X-Consul-Token": secret})
+        links = [{"Name": name} for name in policies]
+        if found.ok:
+            accessor = found.json()["AccessorID"]
+            done = self.call("PUT", f"/v1/acl/token/{accessor}", {"AccessorID": accessor, "Policies": links})
+        else:
+            done = self.call("PUT", "/v1/acl/token", {"SecretID": secret, "Policies": links})
+        must(done, f"a token with {', '.join(policies)}")
+        return secret
+
+    def _is_writable(self) -> bool:
         if not self.call("PUT", "/v1/kv/.ready", b"1").ok:
             return False
         return self.call("GET", "/v1/kv/.ready?consistent").ok and self.call("DELETE", "/v1/kv/.ready").ok

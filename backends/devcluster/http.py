@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rdv.errors import RdvError
 
 _CALL_S = 10.0
+_LOOK_S = 2.0
 
 
 class Answer(NamedTuple):
@@ -47,6 +50,19 @@ def call(
         return Answer(0, b"")
     finally:
         connection.close()
+
+
+def answers_at(path: Path, request: str) -> bool:
+    """Whether the server at a unix socket answers a request with 200."""
+    connection = http.client.HTTPConnection("localhost")
+    try:
+        with socket.socket(socket.AF_UNIX) as connection.sock:
+            connection.sock.settimeout(_LOOK_S)
+            connection.sock.connect(str(path))
+            connection.request("GET", request)
+            return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def must(answer: Answer, what: str) -> Answer:

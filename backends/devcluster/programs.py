@@ -8,14 +8,30 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rdv.errors import NotFound
+from rdv.files import replace_file
 
 INSTALL = "type: make servers"
 
 
+def cache_folder(environ: Mapping[str, str]) -> Path:
+    """What rdv keeps in the user's cache folder."""
+    cache = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".cache")
+    return Path(cache, "rdv")
+
+
 def servers_folder(environ: Mapping[str, str]) -> Path:
     """The folder of binaries and jars: RDV_SERVERS, else the user's cache folder."""
-    cache = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".cache")
-    return Path(environ.get("RDV_SERVERS") or Path(cache, "rdv", "servers"))
+    return Path(environ.get("RDV_SERVERS") or cache_folder(environ) / "servers")
+
+
+def write_private(path: Path, text: str) -> bool:
+    """Make a file for this user's eyes have a text; whether it was there with another one."""
+    try:
+        before = path.read_text()
+    except FileNotFoundError:
+        before = text
+    replace_file(path, text.encode(), 0o600)
+    return before != text
 
 
 def find_program(name: str, environ: Mapping[str, str]) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rdv.backends.devcluster.child import ServerProcess
@@ -14,17 +14,33 @@ from rdv.backends.devcluster.programs import clean_environment, find_program
 from rdv.errors import UsageError
 
 REGION = "us-east-1"
+_LOOK_S = 2.0
+
+
+def new_keys() -> tuple[str, str]:
+    """An access key and a secret key that nobody had before."""
+    return "rdv-" + secrets.token_hex(6), secrets.token_hex(20)
 
 
 class S3Server:
-    """An S3 server with its buckets below a folder. Keeps port, keys and data over stop and start."""
+    """An S3 server with its buckets below a folder. Keeps port, keys and data over stop and start.
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], tied: bool = True) -> None:
-        self._ports, self._data = Ports(1), folder / "data"
+    ports: the one port, a free one unless given. keys: access key and secret key, new ones unless given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        tied: bool = True,
+        ports: Sequence[int] = (),
+        keys: tuple[str, str] | None = None,
+    ) -> None:
+        self._ports, self._data = Ports(0 if ports else 1), folder / "data"
         self._data.mkdir(parents=True, exist_ok=True)
-        self.port = self._ports.numbers[0]
+        self.port = (tuple(ports) or self._ports.numbers)[0]
         self.endpoint = f"http://127.0.0.1:{self.port}"
-        self.access_key, self.secret_key = _new_keys()
+        self.access_key, self.secret_key = keys or new_keys()
         argv = [
             str(find_program("versitygw", environ)), "--region", REGION, "--port", f"127.0.0.1:{self.port}",
             "--health", "/health", "--quiet", "posix", str(self._data),
@@ -35,11 +51,19 @@ class S3Server:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self.process.start()
-        self.process.until(lambda: call(self.port, "GET", "/health").ok, "ready")
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until it answers."""
+        self.process.until(self.is_ready, "ready")
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        return call(self.port, "GET", "/health", limit_s=_LOOK_S).ok
 
     def rotate(self) -> None:
         """Take new keys, while it is stopped."""
-        self.access_key, self.secret_key = _new_keys()
+        self.access_key, self.secret_key = new_keys()
         self.process = self._process()
 
     def close(self) -> None:
@@ -72,7 +96,3 @@ class S3Server:
         # by the environment, which unlike a command line is not for everybody to read
         keys = {"ROOT_ACCESS_KEY_ID": self.access_key, "ROOT_SECRET_ACCESS_KEY": self.secret_key}
         return ServerProcess("s3", self._argv, {**self._env, **keys}, self._log, self._tied)
-
-
-def _new_keys() -> tuple[str, str]:
-    return "rdv-" + secrets.token_hex(6), secrets.token_hex(20)

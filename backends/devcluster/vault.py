@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rdv.backends.devcluster.child import ServerProcess
 from rdv.backends.devcluster.http import Answer, call, must
 from rdv.backends.devcluster.ports import Ports
-from rdv.backends.devcluster.programs import clean_environment, find_program
+from rdv.backends.devcluster.programs import clean_environment, find_program, write_private
 
 MOUNT = "secret"
+_LOOK_S = 2.0
 
 
 def vault_config(data: Path, ports: tuple[int, ...]) -> str:
@@ -34,32 +36,49 @@ ui            = false
 
 
 class VaultServer:
-    """A Vault server with a KV version 2 engine at `secret/`. Keeps ports, keys and data over stop and start."""
+    """A Vault server with a KV version 2 engine at `secret/`. Keeps ports, keys and data over stop and start.
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], tied: bool = True) -> None:
-        self._ports = Ports(2)
+    Its root token and the key that unseals it are kept in `keys.json` of the folder, for this user's eyes. ports: as
+    in `vault_config`, free ones unless given.
+    """
+
+    def __init__(
+        self, folder: Path, environ: Mapping[str, str], tied: bool = True, ports: Sequence[int] = ()
+    ) -> None:
+        self._ports = Ports(0 if ports else 2)
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = self._ports.numbers[0]
+        numbers = tuple(ports) or self._ports.numbers
+        self.port = numbers[0]
         self.address = f"http://127.0.0.1:{self.port}"
-        self.root_token = ""
-        self._unseal_key = ""
+        self._keys = folder / "keys.json"
+        kept = json.loads(self._keys.read_text()) if self._keys.exists() else {}
+        self.root_token, self._unseal_key = kept.get("root_token", ""), kept.get("unseal_key", "")
         config = folder / "vault.hcl"
-        config.write_text(vault_config(folder / "data", self._ports.numbers))
+        config.write_text(vault_config(folder / "data", numbers))
         argv = [str(find_program("vault", environ)), "server", f"-config={config}"]
         self.process = ServerProcess("vault", argv, clean_environment(environ), folder / "vault.log", tied)
 
     def start(self) -> None:
         """Start it, initialise it the first time, unseal it and wait until secrets can be read."""
         self.process.start()
+        self.settle()
+
+    def settle(self) -> None:
+        """Have the server, which was started, initialised the first time, unsealed, and ready to serve secrets."""
         self.process.until(lambda: call(self.port, "GET", "/v1/sys/health").status, "listening")
-        fresh = not self._unseal_key
-        if fresh:
+        if not self._unseal_key:
             made = must(call(self.port, "PUT", "/v1/sys/init", {"secret_shares": 1, "secret_threshold": 1}), "init")
             self.root_token, self._unseal_key = made.json()["root_token"], made.json()["keys"][0]
+            kept = {"root_token": self.root_token, "unseal_key": self._unseal_key}
+            write_private(self._keys, json.dumps(kept))
         self.unseal()
-        if fresh:
+        if f"{MOUNT}/" not in must(self.call("GET", "/v1/sys/mounts"), "the list of mounts").json():
             must(self.call("POST", f"/v1/sys/mounts/{MOUNT}", {"type": "kv", "options": {"version": "2"}}), "kv mount")
-            self.process.until(lambda: self.call("GET", f"/v1/{MOUNT}/config").ok, "serving secrets")
+        self.process.until(lambda: self.call("GET", f"/v1/{MOUNT}/config").ok, "serving secrets")
+
+    def is_ready(self) -> bool:
+        """Whether it answers and is unsealed."""
+        return call(self.port, "GET", "/v1/sys/health", limit_s=_LOOK_S).ok
 
     def unseal(self) -> None:
         """Unseal it and wait until it is active."""

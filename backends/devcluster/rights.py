@@ -1,0 +1,156 @@
+"""Who may do what on a dev cluster, brought about on the servers. Doing it again mends what is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rdv.backends.devcluster import environments as names
+from rdv.backends.devcluster.consul import ConsulServer
+from rdv.backends.devcluster.environments import ENVIRONMENTS
+from rdv.backends.devcluster.http import call, must
+from rdv.backends.devcluster.nomad import NomadServers
+from rdv.backends.devcluster.nomad_config import CONSUL_AUDIENCE, DEFAULT_ROLE, VAULT_AUDIENCE
+from rdv.backends.devcluster.programs import write_private
+from rdv.backends.devcluster.vault import VaultServer
+
+# what a Nomad agent itself needs in Consul; its workloads use their own identities
+AGENT_RULES = (
+    'agent_prefix "" {\n  policy = "read"\n}\n'
+    'node_prefix "" {\n  policy = "read"\n}\n'
+    'service_prefix "" {\n  policy = "write"\n}\n'
+)
+_CLAIMS = ("nomad_namespace", "nomad_job_id", "nomad_task", "nomad_service")
+_PERSON_PERIOD = "768h"
+
+
+def apply_consul(consul: ConsulServer, agent_tokens: dict[str, str]) -> None:
+    """Policies, roles, and the Nomad agents' tokens. agent_tokens: the secret of each Nomad cluster's."""
+    consul.write_policy("nomad-agents", AGENT_RULES)
+    for secret in agent_tokens.values():
+        consul.put_token(secret, ["nomad-agents"])
+    for env in ENVIRONMENTS:
+        for policy, rules in names.consul_policies(env).items():
+            consul.write_policy(policy, rules)
+        for cluster in names.CLUSTERS:
+            for role, policy in names.consul_roles(cluster, env).items():
+                _put_role(consul, role, policy)
+
+
+def apply_vault(vault: VaultServer, s3_keys: tuple[str, str]) -> None:
+    """Policies, and each environment's secret of the S3 server."""
+    for env in ENVIRONMENTS:
+        for policy, rules in names.vault_policies(env).items():
+            vault.write_policy(policy, rules)
+        path = names.secret_path(env, names.S3_SECRET)
+        if not vault.call("GET", f"/v1/{names.MOUNT}/data/{path}").ok:
+            vault.write_secret(path, {"access_key": s3_keys[0], "secret_key": s3_keys[1]})
+
+
+def apply_nomad(nomad: NomadServers) -> None:
+    """Namespaces and policies."""
+    for env in ENVIRONMENTS:
+        for namespace in names.namespaces(nomad.name, env):
+            nomad.make_namespace(namespace)
+        for policy, (rules, job_namespace) in names.nomad_policies(nomad.name, env).items():
+            nomad.write_policy(policy, rules, job_namespace)
+
+
+def wire_consul(consul: ConsulServer, nomad: NomadServers) -> None:
+    """Have Consul take the identities that a Nomad cluster signs."""
+    method = names.auth_name(nomad.name)
+    config = {
+        "JWKSURL": f"{nomad.address}/.well-known/jwks.json",
+        "JWTSupportedAlgs": ["RS256"],
+        "BoundAudiences": [CONSUL_AUDIENCE],
+        "ClaimMappings": {claim: claim for claim in _CLAIMS},
+    }
+    there = consul.call("GET", f"/v1/acl/auth-method/{method}").ok
+    path = f"/v1/acl/auth-method/{method}" if there else "/v1/acl/auth-method"
+    must(consul.call("PUT", path, {"Name": method, "Type": "jwt", "Config": config}), f"auth method {method}")
+    listed = must(consul.call("GET", f"/v1/acl/binding-rules?authmethod={method}"), "the binding rules").json()
+    known = {(rule["BindType"], rule["BindName"], rule["Selector"]) for rule in listed}
+    for rule in names.binding_rules(nomad.name):
+        if (rule["BindType"], rule["BindName"], rule["Selector"]) not in known:
+            must(consul.call("PUT", "/v1/acl/binding-rule", rule), f"binding rule of {method}")
+
+
+def wire_vault(vault: VaultServer, nomad: NomadServers) -> None:
+    """Have Vault take the identities that a Nomad cluster signs, each environment's in its own namespaces only.
+
+    A job names its environment's role. The role of those that name none is good for nothing.
+    """
+    mount = names.auth_name(nomad.name)
+    if f"{mount}/" not in must(vault.call("GET", "/v1/sys/auth"), "the list of logins").json():
+        must(vault.call("POST", f"/v1/sys/auth/{mount}", {"type": "jwt"}), f"login {mount}")
+    config = {
+        "jwks_url": f"{nomad.address}/.well-known/jwks.json",
+        "jwt_supported_algs": ["RS256", "EdDSA"],
+        "default_role": DEFAULT_ROLE,
+    }
+    must(vault.call("POST", f"/v1/auth/{mount}/config", config), f"the configuration of {mount}")
+    role = {
+        "role_type": "jwt",
+        "bound_audiences": [VAULT_AUDIENCE],
+        "user_claim": "/nomad_job_id",
+        "user_claim_json_pointer": True,
+        "claim_mappings": {claim: claim for claim in _CLAIMS[:3]},
+        "token_type": "service",
+        "token_period": "30m",
+    }
+    must(vault.call("POST", f"/v1/auth/{mount}/role/{DEFAULT_ROLE}", role), f"role {DEFAULT_ROLE}")
+    for env in ENVIRONMENTS:
+        bound = {"nomad_namespace": list(names.namespaces(nomad.name, env))}
+        own = {**role, "bound_claims": bound, "token_policies": [names.policy(env, "workloads")]}
+        must(vault.call("POST", f"/v1/auth/{mount}/role/{names.policy(env)}", own), f"role {names.policy(env)}")
+
+
+def hand_out_consul(tokens: Path, consul: ConsulServer, new_secret: Callable[[], str]) -> None:
+    """A Consul token for the person who works with each environment."""
+    for env in ENVIRONMENTS:
+        file = names.token_file(tokens, env, "consul")
+        secret = _kept(file) or new_secret()
+        _write(file, consul.put_token(secret, [names.policy(env)]))
+
+
+def hand_out_vault(tokens: Path, vault: VaultServer) -> None:
+    """A Vault token for the person who works with each environment; what is valid still stays."""
+    for env in ENVIRONMENTS:
+        file = names.token_file(tokens, env, "vault")
+        kept = _kept(file)
+        if kept and vault.call("GET", "/v1/auth/token/lookup-self", token=kept).ok:
+            continue
+        wish = {"policies": [names.policy(env)], "period": _PERSON_PERIOD, "no_parent": True, "display_name": env}
+        made = must(vault.call("POST", "/v1/auth/token/create", wish), f"a token for {env}")
+        _write(file, made.json()["auth"]["client_token"])
+
+
+def hand_out_nomad(tokens: Path, nomad: NomadServers) -> None:
+    """A Nomad token for the person who works with each environment; what is valid still stays.
+
+    It has the pipelines' policy beside its own, which holds nothing more, so that it may look whether that is there.
+    """
+    for env in ENVIRONMENTS:
+        file = names.token_file(tokens, env, f"nomad-{nomad.name}")
+        kept = _kept(file)
+        if kept and call(nomad.port, "GET", "/v1/acl/token/self", headers={"X-Nomad-Token": kept}).ok:
+            continue
+        _write(file, nomad.token_for(f"{env}'s person", list(names.nomad_policies(nomad.name, env))))
+
+
+def _put_role(consul: ConsulServer, name: str, policy: str) -> None:
+    found = consul.call("GET", f"/v1/acl/role/name/{name}")
+    path = f"/v1/acl/role/{found.json()['ID']}" if found.ok else "/v1/acl/role"
+    must(consul.call("PUT", path, {"Name": name, "Policies": [{"Name": policy}]}), f"role {name}")
+
+
+def _kept(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write(file: Path, token: str) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(file, f"{token}\n")

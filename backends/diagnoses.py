@@ -1,0 +1,89 @@
+"""Everything that can be asked of the servers of an environment, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from rdv.backends import select
+from rdv.config import Environment, Project
+from rdv.errors import RdvError
+
+if TYPE_CHECKING:
+    from rdv.backends.diagnosis import Seen
+
+_STORES = ("artifacts", "intermediate")
+
+
+def has_servers(project: Project) -> bool:
+    """Whether any port of a project's environment is served by a server, rather than by files here."""
+    return any(_server_place(project, port, scheme) for port, scheme in _PORTS.items()) or any(_stores(project))
+
+
+def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
+    """Findings about every server of a project's environment."""
+    from rdv.backends import diagnosis_consul, diagnosis_nomad, diagnosis_vault
+
+    cluster = _server_place(project, "cluster", "nomad")
+    role = _option(cluster, "vault")
+    if place := _server_place(project, "registry", "consul"):
+        yield from _guarded("consul", diagnosis_consul.diagnose(place, environ))
+    if place := _server_place(project, "secrets", "vault"):
+        yield from _guarded("vault", diagnosis_vault.diagnose(place, environ, role))
+    if cluster:
+        yield from _guarded("nomad", diagnosis_nomad.diagnose(cluster, environ, project.env))
+    for setting, place in _stores(project).items():
+        yield from _guarded(setting, _store(project, environ, setting, place))
+
+
+_PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad"}
+
+
+def _store(project: Project, environ: Mapping[str, str], setting: str, place: str) -> Iterator[Seen]:
+    from rdv.backends import diagnosis_store
+    from rdv.backends.diagnosis import Seen
+
+    reached = True
+    for seen in diagnosis_store.diagnose(place):
+        reached = reached and seen.good is not False
+        yield seen
+    if name := _option(place, "secret"):
+        secrets = select.secrets(project, environ)
+        for field in ("access_key", "secret_key"):
+            secrets.get(f"{name}/{field}")
+        yield Seen(f"{setting} secret", True, f"{name} is readable")
+    if reached:
+        yield diagnosis_store.probe(setting, select.store_blobs(project, setting, environ))
+
+
+def _guarded(name: str, findings: Iterator[Seen]) -> Iterator[Seen]:
+    """The findings; an error that ends them is the last one."""
+    from rdv.backends.diagnosis import Seen
+
+    try:
+        yield from findings
+    except RdvError as error:
+        yield Seen(name, False, error.what, error.hint or "`rdv help exit-codes` says what kind of failure this is")
+
+
+def _stores(project: Project) -> dict[str, str]:
+    """The settings of the environment's stores that are servers'."""
+    environment = _environment(project)
+    places = {setting: getattr(environment, setting) for setting in _STORES}
+    return {setting: place for setting, place in places.items() if place.partition(":")[0] in ("s3", "hdfs")}
+
+
+def _server_place(project: Project, port: str, scheme: str) -> str:
+    """What follows the scheme in a setting of the environment, empty when it has another one."""
+    found, _, rest = str(getattr(_environment(project), port)).partition(":")
+    return rest if found == scheme else ""
+
+
+def _environment(project: Project) -> Environment:
+    return project.config.environments.get(project.env, Environment())
+
+
+def _option(place: str, name: str) -> str:
+    from rdv.backends.diagnosis import options_of
+
+    return options_of(place)[1].get(name, "")

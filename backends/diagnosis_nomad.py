@@ -1,0 +1,129 @@
+"""What is wrong with an environment's cluster in Nomad."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rdv.backends.diagnosis import Asked, Seen, Told, options_of, token_of
+
+_START = "start the server, or name another one in the place: ?address=URL"
+_TOKEN = "put a valid token into the place's token_file, or set NOMAD_TOKEN"
+# of Nomad's folder on a node, below which it collects what ended early and refuses images
+_FREE_SHARE, _FREE_BYTES = 0.1, 1 << 30
+_PARENTS = "rdv-step-"
+
+
+def diagnose(place: str, environ: Mapping[str, str], env: str) -> Iterator[Seen]:
+    """Whether Nomad answers, refuses strangers, lets this token run steps, and has nodes and parent jobs for them."""
+    namespace, options = options_of(place)
+    address = options.get("address") or environ.get("NOMAD_ADDR", "http://127.0.0.1:4646")
+    server = Asked("nomad", address, "X-Nomad-Token", token_of(options, environ, "NOMAD_TOKEN"))
+    told = server.ask("/v1/status/leader", known=False)
+    if not told.ok or not told.body:
+        found = told.said if not told.ok else f"{address} has no leader"
+        yield Seen("nomad", False, found, server.remedy(_START))
+        return
+    yield Seen("nomad", True, f"{address}, led by {told.body}")
+    yield server.clock(told)
+    strangers = server.ask("/v1/acl/policies", known=False)
+    on = strangers.status != 400
+    off = "access control is off: anybody may run anything"
+    yield Seen("nomad acl", on, "on" if on else off, "set acl.enabled on servers and clients: nomad acl bootstrap")
+    own = server.ask("/v1/acl/token/self")
+    if on and not own.ok:
+        yield Seen("nomad token", False, f"it is refused: {own.said}", server.remedy(_TOKEN))
+        return
+    if on:
+        yield from _token(server, own)
+    wanted = [namespace or "default", *filter(None, [options.get("pipelines")])]
+    yield _namespaces(server, wanted)
+    yield _rights(server, wanted)
+    yield from _nodes(server, options.get("driver", "raw_exec"))
+    yield _parents(server, wanted[0], env)
+
+
+def _token(server: Asked, own: Told) -> Iterator[Seen]:
+    """Whether the token is valid, and its policies exist: a token keeps the name of one that was deleted."""
+    if own.body["Type"] == "management":
+        yield Seen("nomad token", True, "valid, and may do everything: a token with less is safer")
+        return
+    policies = list(own.body.get("Policies") or ())
+    yield Seen("nomad token", True, f"valid, with {', '.join(policies) or 'no policy of its own'}")
+    gone = [name for name in policies if server.ask(f"/v1/acl/policy/{name}").status == 404]
+    remedy = server.remedy(f"type: nomad acl policy apply {gone[0]} FILE") if gone else ""
+    found = f"{', '.join(gone)} is not there any more" if gone else ", ".join(policies) or "none"
+    yield Seen("nomad policies", not gone, found, remedy)
+
+
+def _namespaces(server: Asked, names: list[str]) -> Seen:
+    told = {name: server.ask(f"/v1/namespace/{name}") for name in names}
+    missing = [name for name, one in told.items() if one.status == 404]
+    refused = [name for name, one in told.items() if one.status == 403]
+    if missing:
+        remedy = server.remedy(f"type: nomad namespace apply -address={server.address} {missing[0]}")
+        return Seen("nomad namespaces", False, f"{', '.join(missing)} is not there", remedy)
+    if refused:
+        return Seen("nomad namespaces", None, f"this token may not see {', '.join(refused)}")
+    return Seen("nomad namespaces", True, ", ".join(names))
+
+
+def _rights(server: Asked, namespaces: list[str]) -> Seen:
+    """Whether the token may look at, dispatch and register jobs; asked for in ways that change nothing."""
+    missing = []
+    for name in namespaces:
+        at = f"?namespace={name}"
+        job = {"ID": "rdv-doctor", "Type": "batch", "Namespace": name, "Datacenters": ["*"], "TaskGroups": []}
+        asked = {
+            "look at jobs": server.ask(f"/v1/jobs{at}&prefix=rdv-doctor"),
+            "dispatch": server.ask(f"/v1/job/rdv-doctor/dispatch{at}", "POST", {"Meta": {}}),
+            "register and stop jobs": server.ask(f"/v1/job/rdv-doctor/plan{at}", "POST", {"Job": job}),
+        }
+        missing += [f"{what} in {name}" for what, told in asked.items() if told.status == 403]
+    rules = "list-jobs, read-job, dispatch-job, submit-job, read-logs, read-fs"
+    remedy = server.remedy(f"give the token a policy with these capabilities: {rules}")
+    found = f"may not {', '.join(missing)}" if missing else "look at, dispatch, register and stop jobs"
+    return Seen("nomad rights", not missing, found, remedy)
+
+
+def _nodes(server: Asked, driver: str) -> Iterator[Seen]:
+    """Whether a node is ready, runs what the place asks for, and has room on its disk."""
+    told = server.ask("/v1/nodes")
+    if not told.ok:
+        yield Seen("nomad nodes", None, f"this token may not see them: {told.said}")
+        return
+    ready = [one for one in told.body if one["Status"] == "ready" and one["SchedulingEligibility"] == "eligible"]
+    start = server.remedy("start a client: nomad agent -client, and see `nomad node status`")
+    yield Seen("nomad nodes", bool(ready), f"{len(ready)} of {len(told.body)} are ready", start)
+    if not ready:
+        return
+    able = [one for one in ready if (one.get("Drivers") or {}).get(driver, {}).get("Healthy")]
+    found = f"{driver} works on {len(able)} of {len(ready)} nodes"
+    remedy = f"see `nomad node status -verbose`, or choose another driver than {driver}"
+    yield Seen("nomad driver", bool(able), found, remedy)
+    yield _disk(server, ready)
+
+
+def _disk(server: Asked, nodes: list[Mapping[str, Any]]) -> Seen:
+    full, least = [], []
+    for node in nodes:
+        told = server.ask(f"/v1/client/stats?node_id={node['ID']}")
+        disk = (told.body or {}).get("AllocDirStats") if told.ok else None
+        if disk and disk["Size"]:
+            least.append(disk["Available"])
+            if disk["Available"] < min(_FREE_BYTES, _FREE_SHARE * disk["Size"]):
+                full.append(f"{node['Name']} has {disk['Available'] / 1e9:.1f} GB free")
+    if not least:
+        return Seen("nomad disk", None, "no node tells how full its disk is")
+    found = "; ".join(full) or f"at least {min(least) / 1e9:.0f} GB free on {len(least)} nodes"
+    return Seen("nomad disk", not full, found, "free some on that node; `nomad system gc` removes what has ended")
+
+
+def _parents(server: Asked, namespace: str, env: str) -> Seen:
+    """Whether the parent jobs are registered that steps are dispatched from."""
+    told = server.ask(f"/v1/jobs?namespace={namespace}&prefix={_PARENTS}")
+    if not told.ok:
+        return Seen("parent jobs", None, f"this token may not see them: {told.said}")
+    there = [one["ID"] for one in told.body if one.get("ParameterizedJob") and one["Status"] == "running"]
+    remedy = f"type: rdv jobs register --env {env}"
+    return Seen("parent jobs", bool(there), f"{len(there)} in {namespace}", remedy)

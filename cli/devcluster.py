@@ -1,0 +1,79 @@
+"""`rdv dev-cluster up|down|status|env`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rdv.cli import options, output
+from rdv.cli.groups import HintingGroup
+
+if TYPE_CHECKING:
+    from rdv.backends.devcluster.cluster import DevCluster
+
+COLUMNS = ["server", "address", "pid", "ready"]
+FOLDER = click.option(
+    "--folder", type=click.Path(path_type=Path), help="Where its data lies. [~/.cache/rdv/dev-cluster]"
+)
+
+
+@click.group("dev-cluster", cls=HintingGroup)
+def dev_cluster() -> None:
+    """Run the real servers on this machine: two Nomads, Consul, Vault, S3, and HDFS or Docker if asked for.
+
+    Access control is on everywhere. The environments dev, staging and production are set up on them, each with its
+    own namespaces, keys, bucket and tokens. `make servers` builds the servers.
+    """
+
+
+@dev_cluster.command()
+@click.option("--with", "extras", default="", metavar="hdfs,docker", help="What to run beside the others.")
+@FOLDER
+@options.output
+def up(extras: str, folder: Path | None, form: str) -> None:
+    """Start what does not run, and leave it running; mends rights and names that are missing."""
+    from rdv.cli.devcluster_up import bring_up
+
+    cluster = of(folder)
+    bring_up(cluster, [one.strip() for one in extras.split(",") if one.strip()])
+    output.rows(cluster.status(), COLUMNS, form)
+
+
+@dev_cluster.command()
+@FOLDER
+def down(folder: Path | None) -> None:
+    """End every job and server, and delete all their data: nothing stays on this machine."""
+    cluster = of(folder)
+    output.note(f"{cluster.folder}: gone" if cluster.down() else f"{cluster.folder}: there was nothing")
+
+
+@dev_cluster.command()
+@FOLDER
+@options.output
+def status(folder: Path | None, form: str) -> None:
+    """Show every server, and whether it is ready; ends with 5 when one is not."""
+    from rdv.errors import Unreachable
+
+    cluster = of(folder)
+    found = cluster.status()
+    output.rows(found, COLUMNS, form, empty="no server runs")
+    if not found or not all(one["ready"] for one in found):
+        missing = ", ".join(one["server"] for one in found if not one["ready"]) or "the dev cluster"
+        raise Unreachable(f"not ready: {missing}", "type: rdv dev-cluster up")
+
+
+@dev_cluster.command()
+@FOLDER
+def env(folder: Path | None) -> None:
+    """Print the environments for rdv.toml: `rdv dev-cluster env >> rdv.toml`."""
+    click.echo(of(folder).environments_toml(), nl=False)
+
+
+def of(folder: Path | None) -> DevCluster:
+    """The cluster in a folder, the user's own unless told otherwise."""
+    from rdv.backends.devcluster.cluster import DevCluster, usual_folder
+
+    return DevCluster(folder or usual_folder(os.environ), dict(os.environ), say=output.note)
