@@ -37,6 +37,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
 }
 # With --cluster these instead: each starts the real servers that it measures.
 CLUSTER: dict[str, tuple[str, ...]] = {
+    "dev_cluster": ("dev-cluster-up",),
     "s3_transfer": ("s3-transfer",),
     "stores_done": ("s3-done-s", "hdfs-done-s"),
 }

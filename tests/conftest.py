@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -68,6 +69,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def in_ci() -> bool:
     """True where the machine is ours and nothing may be missing."""
     return IN_CI
+
+
+@pytest.fixture(scope="session")
+def is_live() -> bool:
+    """True where the tests that need real servers were asked for."""
+    return LIVE
+
+
+@pytest.fixture(scope="session")
+def environ() -> dict[str, str]:
+    """The caller's environment, which says where the servers are, without RDV_* settings of other kinds."""
+    return {name: value for name, value in ENVIRON.items() if name == "RDV_SERVERS" or not name.startswith("RDV_")}
 
 
 @pytest.fixture(scope="session")
@@ -177,6 +190,33 @@ def towns() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def new_dev_cluster() -> Iterator[Callable[[], Any]]:
+    """new_dev_cluster(): a whole cluster on ports of its own, not up yet, gone with the session at the latest."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> Any:
+            if not LIVE:
+                pytest.skip("needs the real servers; type: make test-cluster")
+            from rdv.backends.devcluster.cluster import DevCluster
+
+            # not below pytest's folder: sockets in here have long names of their own
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rdv-dc-")), "cluster")
+            made = DevCluster(folder, ENVIRON, tied=True)
+            stack.callback(made.down)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def dev_cluster(new_dev_cluster: Callable[[], Any]) -> Any:
+    """One whole cluster for the session, without HDFS and Docker; tests take names of their own and break nothing."""
+    made = new_dev_cluster()
+    made.up()
+    return made
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def marks(folder: Path) -> dict[str, str]:
         "vault": f"-config={folder}/vault/vault.hcl",
         "s3": f"{folder}/s3/data",
         "hdfs": f"{folder}/hdfs/data",
-        "docker": f"{folder}/docker/",
+        "docker": f"--config-file={folder}/docker/daemon.json",
     }
     for cluster in CLUSTERS:
         found[f"nomad-{cluster}"] = f"-config={folder}/nomad-{cluster}/server.hcl"

@@ -1,0 +1,236 @@
+"""`rdv dev-cluster` as a person types it: servers that outlive the command, are mended by it, and leave nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdv.backends.devcluster.state import State, read_state
+from rdv.errors import Exit
+
+pytestmark = pytest.mark.live
+HANG_S = 120.0
+PROJECT = '[environments.local]\nartifacts = "dir:artifacts"\n'
+
+
+class Person:
+    """Types commands about one cluster, in a folder with a project."""
+
+    def __init__(self, top: Path, environ: dict[str, str]) -> None:
+        self.folder, self.project, self._environ = top / "cluster", top / "project", environ
+        self.project.mkdir()
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that has begun."""
+        argv = [sys.executable, "-P", "-m", "rdv.cli", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(argv, cwd=self.project, env=self._environ, stdout=pipe, stderr=pipe, text=True)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command that has ended."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=HANG_S)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def cluster(self, command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        """A command of `rdv dev-cluster`."""
+        return self("dev-cluster", command, "--folder", str(self.folder), *more)
+
+    def status(self) -> dict[str, Any]:
+        """How every server stands."""
+        return {one["server"]: one for one in json.loads(self.cluster("status", "-o", "json").stdout)}
+
+    def state(self) -> State:
+        """What the cluster's folder remembers."""
+        state = read_state(self.folder)
+        assert state is not None
+        return state
+
+    def doctor(self, env: str = "dev") -> dict[str, Any]:
+        """Findings of `rdv doctor` by check."""
+        told = self("doctor", "--quick", "--env", env, "-o", "json")
+        assert told.stdout, told.stderr
+        return {one["check"]: one for one in json.loads(told.stdout)}
+
+
+def remains(folder: Path) -> list[str]:
+    """What is left of a cluster: processes that name its folder, mounts, control groups, and the folder itself."""
+    left = [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            if str(folder).encode() in told and state not in "ZX":
+                left.append(told.replace(b"\0", b" ").decode(errors="replace")[:200])
+    return [*left, *([str(folder)] if folder.exists() else [])]
+
+
+@pytest.fixture(scope="module")
+def person(environ: dict[str, str], is_live: bool) -> Iterator[Person]:
+    """A person whose cluster is up; what is left of it at the end fails the module."""
+    if not is_live:
+        pytest.skip("needs the real servers; type: make test-cluster")
+    top = Path(tempfile.mkdtemp(prefix="rdv-dc-"))
+    someone = Person(top, environ)
+    try:
+        ended = someone.cluster("up")
+        assert ended.returncode == 0, ended.stderr
+        assert "rdv dev-cluster env >> rdv.toml" in ended.stderr
+        (someone.project / "rdv.toml").write_text(PROJECT + someone.cluster("env").stdout)
+        yield someone
+    finally:
+        down = someone.cluster("down")
+        left = remains(someone.folder)
+        shutil.rmtree(top, ignore_errors=True)
+    assert down.returncode == 0, down.stderr
+    assert not left
+
+
+@pytest.fixture
+def nomad_call(person: Person) -> Callable[..., Any]:
+    """A request to the person's batch Nomad with its management token."""
+    from rdv.backends.devcluster.http import call
+
+    state = person.state()
+
+    def send(method: str, path: str, body: Any = None) -> Any:
+        headers = {"X-Nomad-Token": state.secrets["nomad-batch"]}
+        return call(state.ports["nomad-batch"][0], method, path, body, headers)
+
+    return send
+
+
+def test_the_environments_are_written(person: Person) -> None:
+    """What `env` prints is TOML for rdv.toml, the same as in the folder, and names no secret."""
+    text = person.cluster("env").stdout
+    assert set(tomllib.loads(text)["environments"]) == {"dev", "staging", "production"}
+    assert (person.folder / "environments.toml").read_text() == text
+    assert not [secret for secret in person.state().secrets.values() if secret in text]
+    assert person.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_died_is_started_again(person: Person) -> None:
+    """After kill -9 of servers `status` says so with 5, `up` starts these and no other, and nothing is lost."""
+    from rdv.backends.devcluster.http import call
+
+    state = person.state()
+    headers = {"X-Consul-Token": state.secrets["consul"]}
+    assert call(state.ports["consul"][0], "PUT", "/v1/kv/rdv/dev/kept", b"kept", headers).ok
+    before = person.status()
+    killed = ("consul", "vault", "nomad-batch-client")
+    for name in killed:
+        os.kill(before[name]["pid"], signal.SIGKILL)
+    told = person.cluster("status")
+    assert told.returncode == Exit.UNREACHABLE
+    assert "rdv dev-cluster up" in told.stderr
+    ended = person.cluster("up")
+    assert ended.returncode == 0, ended.stderr
+    assert "3 servers started" in ended.stderr
+    after = person.status()
+    assert all(one["ready"] for one in after.values())
+    assert {name for name in after if after[name]["pid"] != before[name]["pid"]} == set(killed)
+    assert call(state.ports["consul"][0], "GET", "/v1/kv/rdv/dev/kept?raw", headers=headers).body == b"kept"
+    assert "nothing was started" in person.cluster("up").stderr
+
+
+def test_tasks_outlive_their_agent_and_end_with_the_cluster(person: Person, nomad_call: Callable[..., Any]) -> None:
+    """A task goes on while its Nomad client is killed and started again, with the same process."""
+    job = {
+        "ID": "sleeper", "Name": "sleeper", "Namespace": "dev", "Type": "batch", "Datacenters": ["*"],
+        "TaskGroups": [{"Name": "g", "Tasks": [{
+            "Name": "t", "Driver": "raw_exec", "Config": {"command": "/bin/sleep", "args": ["1000"]},
+            "Resources": {"CPU": 50, "MemoryMB": 32},
+        }]}],
+    }  # fmt: skip
+    assert nomad_call("POST", "/v1/jobs", {"Job": job}).ok
+
+    def sleepers() -> list[int]:
+        wanted, found = f"{person.folder}/nomad-batch/client/alloc/".encode(), []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "cmdline").read_bytes() == b"/bin/sleep\x001000\x00":
+                    found += [int(process.name)] if wanted in (process / "environ").read_bytes() else []
+        return found
+
+    until = time.monotonic() + HANG_S
+    while not (before := sleepers()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(before) == 1
+    os.kill(person.status()["nomad-batch-client"]["pid"], signal.SIGKILL)
+    assert person.cluster("up").returncode == 0
+    assert sleepers() == before  # and `remains` looks for it when the cluster is down
+
+
+def test_the_doctor_finds_a_healthy_cluster(person: Person) -> None:
+    """Every check of every server of each environment passes, or says why it cannot look."""
+    found = person.doctor("staging")
+    servers = [name for name in found if name.split()[0] in ("consul", "vault", "nomad", "s3", "artifacts", "parent")]
+    assert len(servers) > 20
+    bad = [one for name, one in found.items() if name in servers and one["verdict"] == "FAIL"]
+    assert not bad
+
+
+def test_the_doctor_names_what_is_missing(person: Person, nomad_call: Callable[..., Any]) -> None:
+    """A stopped Consul, a sealed Vault, a policy and a namespace that are gone: each fails with its remedy, and `up`,
+
+    which is that remedy, mends them.
+    """
+    from rdv.backends.devcluster.http import call
+
+    state, pids = person.state(), person.status()
+    keys = json.loads((person.folder / "vault" / "keys.json").read_text())
+    vault = {"X-Vault-Token": keys["root_token"]}
+    assert nomad_call("DELETE", "/v1/acl/policy/rdv-dev").ok
+    assert nomad_call("DELETE", "/v1/namespace/dev-pipelines").ok
+    assert call(state.ports["vault"][0], "DELETE", "/v1/sys/policies/acl/rdv-dev-workloads", None, vault).ok
+    found = person.doctor()
+    for check in ("nomad policies", "nomad namespaces", "nomad rights", "vault role"):
+        assert found[check]["verdict"] == "FAIL", found[check]
+        assert found[check]["remedy"] == "type: rdv dev-cluster up"
+    assert call(state.ports["vault"][0], "PUT", "/v1/sys/seal", None, vault).ok
+    os.kill(pids["consul"]["pid"], signal.SIGKILL)
+    found = person.doctor()
+    assert "sealed" in found["vault"]["found"]
+    assert "does not answer" in found["consul"]["found"]
+    assert {found[check]["remedy"] for check in ("vault", "consul")} == {"type: rdv dev-cluster up"}
+    assert person.cluster("up").returncode == 0
+    mended = [one for name, one in person.doctor().items() if name.split()[0] in ("consul", "vault", "nomad")]
+    assert not [one for one in mended if one["verdict"] == "FAIL"]
+
+
+def test_an_interrupted_start_leaves_nothing(environ: dict[str, str], is_live: bool) -> None:
+    """Ctrl-C while servers start ends with 130, and nothing of them is left; the usual ports being taken is fine."""
+    if not is_live:
+        pytest.skip("needs the real servers; type: make test-cluster")
+    top = Path(tempfile.mkdtemp(prefix="rdv-dc-"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, top, ignore_errors=True)
+        taken = stack.enter_context(socket.socket())
+        with contextlib.suppress(OSError):  # somebody has it already: as good
+            taken.bind(("127.0.0.1", 8500))
+            taken.listen()
+        someone = Person(top, environ)
+        process = someone.start("dev-cluster", "up", "--folder", str(someone.folder))
+        until = time.monotonic() + HANG_S
+        while not (someone.folder / "state.json").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert someone.state().ports["consul"][0] != 8500
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=HANG_S)
+        assert process.returncode == Exit.INTERRUPTED
+        assert not remains(someone.folder)
+        assert someone.cluster("status").returncode == Exit.UNREACHABLE
