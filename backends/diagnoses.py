@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rdv.backends.diagnosis import Seen
 
 _STORES = ("artifacts", "intermediate")
+_PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad"}
 
 
 def has_servers(project: Project) -> bool:
@@ -34,9 +35,6 @@ def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
         yield from _guarded("nomad", diagnosis_nomad.diagnose(cluster, environ, project.env))
     for setting, place in _stores(project).items():
         yield from _guarded(setting, _store(project, environ, setting, place))
-
-
-_PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad"}
 
 
 def _store(project: Project, environ: Mapping[str, str], setting: str, place: str) -> Iterator[Seen]:

@@ -32,6 +32,8 @@ def take_down(
         leftovers.kill(leftovers.task_processes(data))
         if state is not None:
             leftovers.remove_cgroups(nomad.cgroup(cluster, state.ports[data.name][0]))
+    if not leftovers.processes_with("nomad agent "):  # where groups have no names of a cluster's own (cgroup v1)
+        leftovers.remove_cgroups("nomad")
     if (folder / "docker").exists():
         remove_traces(folder / "docker")
     leftovers.unmount(folder)

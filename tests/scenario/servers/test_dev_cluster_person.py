@@ -195,12 +195,13 @@ def test_the_doctor_names_what_is_missing(person: Person, nomad_call: Callable[.
     keys = json.loads((person.folder / "vault" / "keys.json").read_text())
     vault = {"X-Vault-Token": keys["root_token"]}
     assert nomad_call("DELETE", "/v1/acl/policy/rdv-dev").ok
-    assert nomad_call("DELETE", "/v1/namespace/dev-pipelines").ok
+    assert nomad_call("DELETE", "/v1/namespace/staging-pipelines").ok
     assert call(state.ports["vault"][0], "DELETE", "/v1/sys/policies/acl/rdv-dev-workloads", None, vault).ok
-    found = person.doctor()
-    for check in ("nomad policies", "nomad namespaces", "nomad rights", "vault role"):
-        assert found[check]["verdict"] == "FAIL", found[check]
-        assert found[check]["remedy"] == "type: rdv dev-cluster up"
+    found, staging = person.doctor(), person.doctor("staging")
+    for one in (found["nomad policies"], found["nomad rights"], found["vault role"], staging["nomad namespaces"]):
+        assert one["verdict"] == "FAIL", one
+        assert one["remedy"] == "type: rdv dev-cluster up"
+    assert "register and stop jobs in dev-pipelines" in found["nomad rights"]["found"]
     assert call(state.ports["vault"][0], "PUT", "/v1/sys/seal", None, vault).ok
     os.kill(pids["consul"]["pid"], signal.SIGKILL)
     found = person.doctor()

@@ -1,0 +1,108 @@
+"""What the doctor makes of answers, and of none."""
+
+import threading
+from collections.abc import Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("requests")
+
+from rdv.backends import diagnosis_consul, diagnosis_nomad, diagnosis_store, diagnosis_vault
+from rdv.backends.blobs_dir import DirBlobs
+from rdv.backends.diagnosis import CLOCK_S, Asked, Told, _ahead_s, options_of, token_of
+from rdv.backends.ports import Blobs
+from rdv.errors import NotAuthorised
+
+
+@given(st.floats(1e9, 2e9), st.floats(0, 5), st.floats(-100, 100))
+def test_a_clock_is_judged_within_the_whole_seconds_that_it_tells(now: float, took_s: float, off_s: float) -> None:
+    """A Date header cannot accuse a clock that agrees, however long the answer took, nor hide a difference by much."""
+    told = _ahead_s(formatdate(now + took_s / 2 + off_s, usegmt=True), now, now + took_s)
+    assert told is not None
+    if off_s == 0:
+        assert told == 0
+    assert abs(told) <= abs(off_s) + 1e-3
+    assert abs(told) >= abs(off_s) - took_s - 1 - 1e-3
+
+
+def test_a_clock_that_is_adrift_is_a_finding() -> None:
+    """Some seconds apart fail with a remedy, agreement passes, and a server that tells no time is not judged."""
+    server = Asked("consul", "http://127.0.0.1:1")
+    assert server.clock(Told(200, ahead_s=CLOCK_S + 1)).good is False
+    assert "behind" in server.clock(Told(200, ahead_s=-60.0)).found
+    assert server.clock(Told(200, ahead_s=0.0)).good is True
+    assert server.clock(Told(200)).good is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_nobody_answers(host: str) -> None:
+    """A server that is not there is one finding, with what to type; on this machine that is the dev cluster's."""
+    address = f"address=http://{host}:1"
+    for found in (
+        list(diagnosis_consul.diagnose(f"rdv/dev?{address}", {})),
+        list(diagnosis_vault.diagnose(f"secret/rdv/dev?{address}", {})),
+        list(diagnosis_nomad.diagnose(f"dev?{address}", {}, "dev")),
+        list(diagnosis_store.diagnose(f"s3:bucket?endpoint=http://{host}:1")),
+    ):
+        assert [(one.good, one.remedy) for one in found] == [(False, "type: rdv dev-cluster up")]
+        assert "does not answer" in found[0].found
+    assert Asked("vault", "https://vault.example:8200").remedy("ask them") == "ask them"
+
+
+@pytest.fixture
+def answers_503() -> Iterator[str]:
+    """A server that answers 503 to everything, as a sealed Vault does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_sealed_vault_says_so(answers_503: str) -> None:
+    """A sealed Vault is told apart from one that does not answer."""
+    (found,) = diagnosis_vault.diagnose(f"secret?address={answers_503}", {})
+    assert found.good is False
+    assert "sealed" in found.found
+
+
+def test_tokens_come_from_files_or_the_environment(tmp_path: Path) -> None:
+    """A place's token file comes before the client's variable; one that cannot be read is said, with its name."""
+    file = tmp_path / "token"
+    file.write_text("mine\n")
+    assert token_of({"token_file": str(file)}, {"VAULT_TOKEN": "other"}, "VAULT_TOKEN") == "mine"
+    assert token_of({}, {"VAULT_TOKEN": "other"}, "VAULT_TOKEN") == "other"
+    with pytest.raises(NotAuthorised, match="gone"):
+        token_of({"token_file": str(tmp_path / "gone")}, {}, "VAULT_TOKEN")
+    assert options_of("a/b?x=1&y=http://h:1/p") == ("a/b", {"x": "1", "y": "http://h:1/p"})
+
+
+class _Forgetful(DirBlobs):
+    def create(self, key: str, data: bytes) -> None:
+        self.delete(key)
+        super().create(key, data)
+
+
+def test_a_store_is_asked_for_proof(tmp_path: Path) -> None:
+    """A store that lets what is there be overwritten fails its probe; either way nothing stays in it."""
+    for number, (kind, good) in enumerate([(DirBlobs, True), (_Forgetful, False)]):
+        blobs: Blobs = kind(tmp_path / str(number))
+        found = diagnosis_store.probe("artifacts", blobs)
+        assert found.good is good, found
+        assert list(blobs.keys("")) == []
