@@ -22,10 +22,11 @@ FOLDER = click.option(
 
 @click.group("dev-cluster", cls=HintingGroup)
 def dev_cluster() -> None:
-    """Run the real servers on this machine: two Nomads, Consul, Vault, S3, and HDFS or Docker if asked for.
+    """Run Nomad, Consul, Vault and S3 on this machine.
 
-    Access control is on everywhere. The environments dev, staging and production are set up on them, each with its
-    own namespaces, keys, bucket and tokens. `make servers` builds the servers.
+    Two Nomads: one for batch jobs, one for services; HDFS and Docker if asked for. Access control is on everywhere.
+    The environments dev, staging and production are set up on them, each with its own namespaces, keys, bucket and
+    tokens. `make servers` builds the servers.
     """
 
 
