@@ -127,5 +127,6 @@ def _parents(server: Asked, namespace: str, env: str) -> Seen:
     if not told.ok:
         return Seen("parent jobs", None, f"this token may not see them: {told.said}")
     there = [one["ID"] for one in told.body if one.get("ParameterizedJob") and one["Status"] == "running"]
-    remedy = f"type: rdv jobs register --env {env}"
-    return Seen("parent jobs", bool(there), f"{len(there)} in {namespace}", remedy)
+    if not there:
+        return Seen("parent jobs", None, f"none in {namespace}; the first dispatch from {env} registers them")
+    return Seen("parent jobs", True, f"{len(there)} in {namespace}")
