@@ -40,7 +40,7 @@ servers: ## Nomad, Consul, Vault and an S3 server into the user's cache folder (
 
 test-cluster: gomp $(DEV) ## every test that needs a real server; what is missing is built first
 	@ci/servers/install --with hdfs
-	RDV_LIVE=1 $(PYTEST) -n 2 -m live $(ARGS)
+	RDV_LIVE=1 $(PYTEST) -n 2 --dist loadgroup -m live $(ARGS)
 
 guards: $(DEV) ## packaging, imports between rooms, docstrings and file sizes
 	$(PYTEST) -q tests/test_packaging.py tests/test_rooms.py tests/test_docstrings.py

@@ -106,12 +106,12 @@ def require(in_ci: bool) -> Callable[..., str]:
 def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """live_server("consul:ConsulServer", client): a real server, not started, closed with the session at the latest.
 
-    client: the Python package that the tests talk to it with. Not asked for live tests: the test skips; asked for, and
-    something is missing: it fails.
+    client: the Python package that the tests talk to it with; options: of the server's class. Not asked for live tests:
+    the test skips; asked for, and something is missing: it fails.
     """
     with contextlib.ExitStack() as stack:
 
-        def make(path: str, client: str) -> Any:
+        def make(path: str, client: str, **options: Any) -> Any:
             module, _, name = path.partition(":")
             if not LIVE:
                 pytest.skip(f"needs a real server ({module}); type: make test-cluster")
@@ -121,7 +121,7 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 
             kind = getattr(importlib.import_module(f"rdv.backends.devcluster.{module}"), name)
             try:
-                server = kind(tmp_path_factory.mktemp(module), ENVIRON)
+                server = kind(tmp_path_factory.mktemp(module), ENVIRON, **options)
             except NotFound as error:
                 pytest.fail(str(error))
             stack.callback(server.close)
@@ -168,16 +168,6 @@ def nomad_servers(live_server: Callable[..., Any]) -> Any:
     servers = live_server("nomad:NomadServers", "nomad")
     servers.start()
     return servers
-
-
-@pytest.fixture(scope="session")
-def docker_server(live_server: Callable[..., Any]) -> Iterator[Any]:
-    """One Docker engine for the whole session; its images and containers go with it."""
-    engine = live_server("docker:DockerEngine", "nomad")
-    engine.start()
-    yield engine
-    engine.close()
-    engine.wipe()
 
 
 @pytest.fixture(scope="session")

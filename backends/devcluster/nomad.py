@@ -31,7 +31,7 @@ class NomadServers:
     """A Nomad server and its client with their data below a folder. Keeps ports, token and data over stop and start.
 
     ports: http, rpc and serf of the server, then of the client; free ones unless given. token: the management token;
-    a new one unless given. links, task_ports, docker_socket: as in `nomad_config`.
+    a new one unless given. links, task_ports, docker_socket, chroot: as in `nomad_config`.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class NomadServers:
         links: Links | None = None,
         task_ports: tuple[int, int] | None = None,
         docker_socket: Path | None = None,
+        chroot: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self._folder, self._ports = name, folder, Ports(0 if ports else 6)
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +58,9 @@ class NomadServers:
         self._cgroup = cgroup(name, numbers[0])
         write_private(folder / "server.hcl", server_config(name, folder / "server", numbers[:3], links))
         client = client_config(
-            name, folder / "client", numbers[3:], numbers[1], memory_mb, links, task_ports, docker_socket, self._cgroup
-        )
+            name, folder / "client", numbers[3:], numbers[1], memory_mb, links, task_ports, docker_socket, self._cgroup,
+            chroot,
+        )  # fmt: skip
         # whether a client that runs was told something else
         self.client_changed = write_private(folder / "client.hcl", client)
         program, env = str(find_program("nomad", environ)), clean_environment(environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,7 @@ client {{
   gc_max_allocs     = 500
   min_dynamic_port  = {first_port}
   max_dynamic_port  = {last_port}
-{cgroup}  options = {{
+{cgroup}{chroot}  options = {{
     "fingerprint.denylist" = "env_aws,env_azure,env_gce,env_digitalocean"
   }}
   template {{
@@ -162,10 +163,12 @@ def client_config(
     task_ports: tuple[int, int] | None = None,
     docker_socket: Path | None = None,
     cgroup: str = "",
+    chroot: Mapping[str, str] | None = None,
 ) -> str:
     """The client's configuration. ports: http, rpc, serf. memory_mb: what its tasks may reserve together.
 
     task_ports: the first and the last that tasks get. cgroup: the name of the control group that its tasks are in.
+    chroot: what tasks of the exec driver see of this machine, path here to path there; Nomad's own choice unless given.
     """
     # one of ten ranges above those of `Ports`, as the client's own port says
     first = 20000 + ports[0] % 10 * _TASK_PORTS
@@ -176,10 +179,16 @@ def client_config(
         first_port=first,
         last_port=last,
         cgroup=f'  cgroup_parent     = "{cgroup}"\n' if cgroup else "",
+        chroot=_chroot(chroot or {}),
         retries="".join(_RETRY.format(server=server) for server in ("consul", "vault", "nomad")),
     )
     docker = _DOCKER.format(socket=docker_socket) if docker_socket else ""
     return _common(name, data, ports, links) + client + docker
+
+
+def _chroot(paths: Mapping[str, str]) -> str:
+    lines = "".join(f'    "{here}" = "{there}"\n' for here, there in paths.items())
+    return f"  chroot_env {{\n{lines}  }}\n" if lines else ""
 
 
 def _common(name: str, data: Path, ports: tuple[int, ...], links: Links | None) -> str:

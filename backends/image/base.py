@@ -59,9 +59,18 @@ def make_chroot(project: Project, root: Path, wheels: Path | None = None) -> Non
             (root / "dev" / name).unlink()
         shutil.rmtree(root / "wheels")
         shutil.rmtree(root / "opt/pip", ignore_errors=True)
+    _links_within(root, root / "opt/rdv/bin")
     state = root / "var/lib/rdv"
     state.mkdir(parents=True, exist_ok=True)
     os.chown(state, UID, UID)
+
+
+def _links_within(root: Path, folder: Path) -> None:
+    """Make absolute links relative: Nomad looks for a task's program from outside, where they lead elsewhere."""
+    for link in folder.iterdir():
+        if link.is_symlink() and (target := os.readlink(link)).startswith("/"):
+            link.unlink()
+            link.symlink_to(os.path.relpath(root / target.lstrip("/"), folder))
 
 
 def chroot_env(root: Path) -> dict[str, str]:

@@ -20,10 +20,12 @@ from rdv.backends.image.context import copy_project, digest_folder
 from rdv.backends.image.wheels import REQUIREMENTS, digest_wheels, extras_of, make_wheels, requirements, versions
 from rdv.config import Project
 from rdv.errors import NotAuthorised, NotFound, RdvError, TimedOut, Unreachable, UsageError
+from rdv.settings import FILE
 
 FOLDER, PYTHON = "/project", "/opt/rdv/bin/python"
 _ANSWER_S = 60.0
 _TAG_CHARS = 16
+_IMAGE_OPTION = re.compile(r"(?<=[?&])image=[^&\"'\s]*")
 _NOBODY = ("cannot connect to the docker daemon", "error during connect", "failed to connect")
 _NAME = re.compile(r"[a-z0-9]+(?:[._/:-]+[a-z0-9]+)*:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 # asked of a base image: what wheels have to fit
@@ -65,7 +67,9 @@ def build(
     with tempfile.TemporaryDirectory(prefix="rdv-image-") as scratch:
         context = Path(scratch, "context")
         left = fill_context(project, context, wheels, exclude)
+        name_image(context, "")
         tag = tag or content_tag(project, context, base)
+        name_image(context, tag)
         noted = Path(scratch, "id")
         arguments = ["--tag", tag, "--build-arg", f"BASE={base}", "--network", "none", "--iidfile", str(noted)]
         docker("build", *arguments, str(context))
@@ -88,6 +92,15 @@ def fill_context(project: Project, context: Path, wheels: Path | None, exclude: 
     (inside / REQUIREMENTS).write_text(text)
     (context / "Dockerfile").write_text(dockerfile())
     return left
+
+
+def name_image(context: Path, tag: str) -> None:
+    """Have the places in a context's rdv.toml name this image: what runs in it dispatches its steps into the same one.
+
+    Empty before the tag is known, so that it is no part of what the tag is a digest of.
+    """
+    file = context / "project" / FILE
+    file.write_text(_IMAGE_OPTION.sub(f"image={tag}", file.read_text()))
 
 
 def content_tag(project: Project, context: Path, base: str) -> str:

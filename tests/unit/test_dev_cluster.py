@@ -48,6 +48,9 @@ def test_a_client_waits_for_its_servers_without_end() -> None:
     assert "docker" not in text
     with_docker = client_config("batch", Path("/d"), (1, 2, 3), 9, 64, docker_socket=Path("/d/docker.sock"))
     assert 'endpoint = "unix:///d/docker.sock"' in with_docker
+    in_chroot = client_config("batch", Path("/d"), (1, 2, 3), 9, 64, chroot={"/r/usr": "/usr", "/r/usr/bin": "/bin"})
+    assert 'chroot_env {\n    "/r/usr" = "/usr"\n    "/r/usr/bin" = "/bin"\n  }\n' in in_chroot
+    assert "chroot_env" not in text
 
 
 @pytest.mark.parametrize("env", names.ENVIRONMENTS)

@@ -150,6 +150,22 @@ def test_the_line_for_the_settings() -> None:
     assert build.cluster_place("local:", "shop:1").startswith("nomad:NAMESPACE?address=URL&driver=docker&image=shop:1")
 
 
+def test_an_image_names_itself(project: Project, tmp_path: Path) -> None:
+    """The settings in an image name that image, and the tag written into rdv.toml does not change the next tag."""
+    file = project.folder / "rdv.toml"
+    plain, digests = file.read_text(), set()
+    for at, tag in enumerate(["", "shop:1", "shop:2"]):
+        place = f"nomad:dev?driver=docker&image={tag}&folder=/project"
+        file.write_text(f'{plain}\n[environments.dev]\ncluster = "{place}"\n')
+        context.copy_project(load_project(project.folder), tmp_path / str(at) / "project")
+        build.name_image(tmp_path / str(at), "")
+        digests.add(context.digest_folder(tmp_path / str(at)))
+    assert len(digests) == 1
+    build.name_image(tmp_path / "0", "shop:3")
+    there = load_project(tmp_path / "0" / "project").config.environments["dev"]
+    assert there.cluster == "nomad:dev?driver=docker&image=shop:3&folder=/project"
+
+
 def test_without_docker(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

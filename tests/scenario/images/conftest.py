@@ -16,6 +16,29 @@ import pytest
 from rdv.cli.scaffold import starter, write
 
 BUILD_S = 540.0
+ENTRIES = '''
+import os, signal, sys
+
+def where(payload):
+    print(os.getuid(), os.getcwd(), os.access(".", os.W_OK))
+
+def leave(payload):
+    sys.exit(payload["code"])
+
+def die(payload):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def allocate(payload):
+    blocks = []
+    while True:
+        blocks.append(b"x" * 4_000_000)
+
+def train(payload):
+    import lightgbm, numpy
+    x = numpy.arange(2000.0).reshape(-1, 1)
+    made = lightgbm.train({"objective": "binary", "verbose": -1}, lightgbm.Dataset(x, x[:, 0] > 700), 10)
+    print(made.num_trees(), "trees")
+'''
 
 
 @dataclass(frozen=True)
@@ -29,11 +52,25 @@ class Shop:
 
 
 @pytest.fixture(scope="session")
+def docker_cluster(new_dev_cluster: Callable[[], Any]) -> Any:
+    """A whole cluster with a Docker engine."""
+    made = new_dev_cluster()
+    made.up(["docker"])
+    return made
+
+
+@pytest.fixture(scope="session")
+def docker_server(docker_cluster: Any) -> Any:
+    """Its engine."""
+    return docker_cluster.servers.docker
+
+
+@pytest.fixture(scope="session")
 def shop(docker_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The project and its image, on `rdv-base:1`."""
     top = tmp_path_factory.mktemp("shop")
     folder, wheels = top / "shop", top / "wheels"
-    write(folder, starter("shop", "churn"))
+    write(folder, {**starter("shop", "churn"), "entries.py": ENTRIES})
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RDV_")}
 
     def rdv(*arguments: str) -> str:

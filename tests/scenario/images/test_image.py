@@ -13,7 +13,7 @@ import pytest
 
 from rdv.backends.devcluster.ports import Ports
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("images")]
 HANG_S = 90.0
 CUSTOMER = {"customer": "c1", "plan": "pro", "months": 3, "calls": 4, "spend": 80.5}
 INSIDE = """
@@ -54,8 +54,9 @@ def test_what_an_image_may(docker_server: Any, shop: Any) -> None:
     assert docker_server.call(*run, "--version").startswith(b"rdv ")
     said = json.loads(docker_server.call(*run, "/opt/rdv/bin/python", "-P", "-c", INSIDE))
     assert said == {
-        "user": 10001, "folder": "/project", "writes": False, "files": ["README.md", "data", "rdv.toml", "schemas"],
-        "pip": False, "rdv": f"/opt/rdv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/rdv",
+        "user": 10001, "folder": "/project", "writes": False, "pip": False,
+        "files": ["README.md", "data", "entries.py", "rdv.toml", "schemas"],
+        "rdv": f"/opt/rdv/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages/rdv",
     }  # fmt: skip
 
 
