@@ -51,6 +51,8 @@ class LocalCluster:
     Any thread may call anything. Memory and time per step do not grow with the number of steps.
     """
 
+    outlived, ordered = False, True
+
     def __init__(self, state: Path, max_parallel: int, *, preload: Sequence[str] = (), cgroups: bool = True) -> None:
         if max_parallel < 1:
             raise UsageError(f"a cluster runs at least one step at a time, not {max_parallel}")

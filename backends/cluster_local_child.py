@@ -36,18 +36,18 @@ _COLD_NAMES = 200
 
 
 def run_step(
-    folder: Path, parent: int, said_fd: int, join_group: Callable[[], object], warm: int
+    folder: Path, parent: int, said_fd: int, join_group: Callable[[], object], warm: int, own_log: bool = True
 ) -> NoReturn:
     """Become the step whose folder this is: own session, its log as output, its limits, its entry; then exit.
 
-    parent: the fork server's process id. said_fd: where the last word goes. join_group: enters the memory cgroup.
-    warm: how many modules the fork server had loaded.
+    parent: the process id of who forked it. said_fd: where the last word goes. join_group: enters the memory cgroup.
+    warm: how many modules that process had loaded. own_log: False = the output stays where it goes now.
     """
     code = 1
     try:
         os.setsid()
         die_with_parent(parent)
-        said_fd = _redirect(folder / "log", said_fd)
+        said_fd = _redirect(folder / "log" if own_log else None, said_fd)
         join_group()
         spec = msgspec.json.decode(folder.joinpath("spec.json").read_bytes(), type=StepSpec)
         _settle_in(spec)
@@ -71,9 +71,9 @@ def cold_modules(warm: int) -> tuple[str, ...]:
     return tuple(sorted(cold)[:_COLD_NAMES])
 
 
-def _redirect(log: Path, said_fd: int) -> int:
-    """Give the process the log as output and nothing else that the fork server had open; the new number of said_fd."""
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def _redirect(log: Path | None, said_fd: int) -> int:
+    """Give the process the log (None: what it has) as output and nothing else that was open; said_fd's new number."""
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) if log else os.dup(1)
     empty = os.open(os.devnull, os.O_RDONLY)
     kept = os.dup2(said_fd, max(said_fd, out, empty) + 1)  # above all others, so that no dup2 below can hit it
     os.dup2(empty, 0)

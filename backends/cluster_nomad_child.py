@@ -1,7 +1,8 @@
 """What Nomad runs for a step: its entry in a process group of its own, within its wall clock limit, and a last word.
 
 The last word, an outcome, lies in the allocation's folder, where the dispatcher reads it on first sight: Nomad itself
-cannot tell a peak of memory, an exception's text or, for this driver, a kill for want of memory.
+cannot tell a peak of memory, an exception's text or, with the driver raw_exec, a kill for want of memory. With exec
+this is process 1 of its own world, where a signal without a handler does nothing: so there is one from the beginning.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from types import FrameType
 
 import msgspec
 
+from rdv.backends.allocation import drop_tokens
 from rdv.backends.cluster_local_child import prepare, run_step
 from rdv.backends.cluster_local_memory import V1, MemoryGroup, cgroup_base, family
 from rdv.backends.cluster_local_messages import Said
@@ -28,30 +30,53 @@ from rdv.files import replace_file
 from rdv.processes import adopt_orphans, signal_group
 
 OUTCOME = "outcome.json"
-# what Nomad hands to a task, and a step has no use for
-_TOKENS = ("NOMAD_TOKEN", "VAULT_TOKEN", "CONSUL_TOKEN", "CONSUL_HTTP_TOKEN")
 _SAID_BYTES = 65536
 _LOOK_S = 0.2
 
 
 def main(task_folder: Path, alloc_folder: Path) -> int:
     """Run the step whose specification lies in the task's folder; its exit code, 128 + n after signal n."""
-    for name in _TOKENS:
-        os.environ.pop(name, None)
+    body = zlib.decompress(task_folder.joinpath("spec").read_bytes())
+    return carry_out(msgspec.json.decode(body, type=StepSpec), task_folder, alloc_folder)
+
+
+def carry_out(spec: StepSpec, task_folder: Path, alloc_folder: Path) -> int:
+    """Run a step in an allocation's folders and leave its last word there; its exit code, 128 + n after signal n."""
+    stop = _Stop()
+    drop_tokens()
     os.environ["RDV_STATE"] = str(task_folder / "state")
     folder = task_folder / "step"
     folder.mkdir(exist_ok=True)
-    body = zlib.decompress(task_folder.joinpath("spec").read_bytes())
-    folder.joinpath("spec.json").write_bytes(body)
-    with suppress(FileExistsError):
-        folder.joinpath("log").symlink_to("/dev/stdout")
-    ending = _run(folder, msgspec.json.decode(body, type=StepSpec))
+    folder.joinpath("spec.json").write_bytes(msgspec.json.encode(spec))
+    ending = _run(folder, spec, stop)
     outcome = verdict("", ending)
     replace_file(alloc_folder / OUTCOME, msgspec.json.encode(outcome))
     return ending.code if ending.code is not None else 128 + (ending.signal or 0)
 
 
-def _run(folder: Path, spec: StepSpec) -> Ending:
+class _Stop:
+    """What Nomad sends when the step is to end: kills the step, or remembers to while it is not there yet."""
+
+    def __init__(self) -> None:
+        self.came, self._pid = False, 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._kill)
+
+    def watch(self, pid: int) -> None:
+        """The step's process; 0: it has ended."""
+        self._pid = pid
+        if self.came:
+            self._kill()
+
+    def _kill(self, number: int = 0, frame: FrameType | None = None) -> None:
+        self.came = True
+        if self._pid:
+            signal_group(self._pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)  # it leads no group yet when it has just been forked
+
+
+def _run(folder: Path, spec: StepSpec, stop: _Stop) -> Ending:
     prepare()
     adopt_orphans()
     group = _memory_group(spec.resources.memory_mb << 20)
@@ -60,10 +85,12 @@ def _run(folder: Path, spec: StepSpec) -> Ending:
     parent, begun = os.getpid(), time.monotonic()
     pid = os.fork()
     if pid == 0:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         os.close(reading)
-        run_step(folder, parent, writing, lambda: None, len(sys.modules))
+        run_step(folder, parent, writing, lambda: None, len(sys.modules), own_log=False)
     os.close(writing)
-    stopped = _kill_when_asked(pid)
+    stop.watch(pid)
 
     def starved() -> bool:
         return group is not None and group.oom_kills() > kills
@@ -72,6 +99,7 @@ def _run(folder: Path, spec: StepSpec) -> Ending:
     if not ended:
         signal_group(pid, signal.SIGKILL)
     _, status, usage = os.wait4(pid, 0)
+    stop.watch(0)
     wall_s = time.monotonic() - begun
     _end_the_rest(pid)
     code = os.waitstatus_to_exitcode(status)
@@ -84,22 +112,9 @@ def _run(folder: Path, spec: StepSpec) -> Ending:
         limit_bytes=spec.resources.memory_mb << 20,
         memory=starved(),
         late=not ended,
-        cancelled="cancelled" if stopped else "",
+        cancelled="cancelled" if stop.came else "",
         said=_said(reading),
     )
-
-
-def _kill_when_asked(pid: int) -> list[int]:
-    """End the step when Nomad asks this process to end; the signals that came are in the list."""
-    came: list[int] = []
-
-    def kill(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        signal_group(pid, signal.SIGKILL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, kill)
-    return came
 
 
 def _ends_within(pid: int, limit_s: float, starved: Callable[[], bool]) -> bool:

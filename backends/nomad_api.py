@@ -2,7 +2,8 @@
 
 python-nomad's own methods do where they can. Its `request` is used for: blocking queries (its methods take no index
 and drop the headers), dispatch (its idempotency token goes out under a name that Nomad has no field for), parsing with
-variables (it has none) and logs and files of an allocation (it returns errors of a node as text).
+variables (it has none), nodes with their resources (it does not ask for them), and logs and files of an allocation (it
+returns errors of a node as text, and reads a whole log into memory).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 from nomad import Nomad
@@ -20,12 +21,16 @@ from nomad.api import exceptions
 from requests.adapters import HTTPAdapter
 
 from rdv.backends.allocation import own_token
-from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
+from rdv.errors import ConfigError, LostRace, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
 
 _ANSWER_S = 10.0
 _CONNECTIONS = 64
 DEFAULT_ADDRESS = "http://127.0.0.1:4646"
-_OPTIONS = {"address", "token_file", "region", "python", "folder", "driver", "image", "pipelines", "vault"}
+_CHUNK_BYTES = 65536
+_OPTIONS = (
+    "address", "token_file", "region", "python", "folder", "driver", "image", "pipelines", "vault", "template_s",
+)  # fmt: skip
+DRIVERS = ("raw_exec", "exec", "docker")
 _TOKEN_HINT = "set NOMAD_TOKEN, or name a file in the place: ?token_file=PATH"
 
 
@@ -34,15 +39,15 @@ class NomadApi:
 
     def __init__(self, namespace: str, options: dict[str, str]) -> None:
         self.namespace = namespace or "default"
-        self._token_file = options.get("token_file")
-        address = options.get("address")
+        self._token_file, self._region = options.get("token_file"), options.get("region")
+        address = self._named = options.get("address")
         if address and (urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname):
             raise ConfigError(f"{address!r} is no address of Nomad", "write it as http://host:4646")
         # the environment's address would beat host and port, and certificates are not checked unless told so
         self._nomad = Nomad(
             address=address,
             namespace=self.namespace,
-            region=options.get("region"),
+            region=self._region,
             verify=True,
             timeout=int(_ANSWER_S),
             session=self._session(),
@@ -57,19 +62,40 @@ class NomadApi:
         job["ID"] = job["Name"] = job_id
         return job
 
-    def submit(self, job: dict[str, Any]) -> None:
-        """Register a job."""
+    def plan(self, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """What submitting a job would change: the index of the one that is there (0: none) and the difference."""
         with self._translated(f"job {job['ID']}"):
-            self._nomad.job.register_job(job["ID"], {"Job": job})
+            answer = self._nomad.job.plan_job(job["ID"], {"Job": job}, diff=True)
+        return int(answer["JobModifyIndex"]), answer["Diff"]
+
+    def submit(self, job: dict[str, Any], index: int | None = None) -> None:
+        """Register a job; with an index only over the job of that index (0: only as a new one), else LostRace."""
+        enforced = {} if index is None else {"EnforceIndex": True, "JobModifyIndex": index}
+        with self._translated(f"job {job['ID']}"):
+            self._nomad.job.register_job(job["ID"], {"Job": job, **enforced})
 
     def register(self, job_id: str, hcl: str, variables: str) -> None:
         """Register a job from HCL under an id, whatever is there."""
         self.submit(self.parse(job_id, hcl, variables))
 
-    def jobs(self, prefix: str = "", chosen: str = "") -> list[dict[str, Any]]:
-        """The jobs whose id begins with a prefix, in short; chosen: a filter expression."""
+    def jobs(self, prefix: str = "", chosen: str = "", meta: bool = False) -> list[dict[str, Any]]:
+        """The jobs whose id begins so, in short; chosen: a filter expression. meta: with what their meta blocks say."""
         with self._translated(f"jobs {prefix}*"):
-            found: list[dict[str, Any]] = self._nomad.jobs.get_jobs(prefix=prefix, filter_=chosen or None)
+            found: list[dict[str, Any]] = self._nomad.jobs.get_jobs(
+                prefix=prefix, filter_=chosen or None, meta=meta or None
+            )
+        return found
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """All nodes with what they have."""
+        with self._translated("the nodes"):
+            found: list[dict[str, Any]] = self._nomad.nodes.request(params={"resources": "true"}, method="get").json()
+        return found
+
+    def allocation(self, allocation: str) -> dict[str, Any]:
+        """An allocation, in whichever namespace this token may read; NotFound when it was collected."""
+        with self._translated(f"allocation {allocation}"):
+            found: dict[str, Any] = self._nomad.allocation.get_allocation(allocation)
         return found
 
     def dispatch(self, parent: str, payload: bytes, meta: dict[str, str], token: str) -> tuple[str, bool]:
@@ -116,24 +142,39 @@ class NomadApi:
             found: list[dict[str, Any]] = self._nomad.job.get_evaluations(job_id)
         return found
 
-    def log(self, allocation: str, task: str, offset: int) -> bytes:
-        """What a task has written to its output from an offset on, empty when there is nothing (more)."""
+    def log(self, allocation: str, task: str, offset: int) -> Iterator[bytes]:
+        """What a task has written to its output from an offset on, in chunks; nothing when there is nothing (more).
+
+        Unreachable while its node does not answer.
+        """
         params = {"task": task, "type": "stdout", "plain": "true", "origin": "start", "offset": str(offset)}
-        return self._file(f"fs/logs/{allocation}", params)
+        path = f"fs/logs/{allocation}"
+        try:
+            with self._translated(path):
+                answer = self._client(path, params, stream=True)
+                with answer:
+                    yield from answer.iter_content(_CHUNK_BYTES)
+        except (NotFound, _Broken):  # the task has not written, or its folder was collected
+            return
 
     def file(self, allocation: str, path: str) -> bytes:
         """A file of an allocation, empty when there is none."""
         return self._file(f"fs/cat/{allocation}", {"path": path})
 
     def _file(self, path: str, params: dict[str, str]) -> bytes:
-        client: Any = self._nomad.client.cat
         try:
             with self._translated(path):
-                answer = client._request(method="get", endpoint=f"v1/client/{path}", params=params, timeout=_ANSWER_S)
+                data: bytes = self._client(path, params).content
         except (NotFound, _Broken):  # the task has not written, or its folder was collected
             return b""
-        data: bytes = answer.content
         return data
+
+    def _client(self, path: str, params: dict[str, str], stream: bool = False) -> requests.Response:
+        client: Any = self._nomad.client.cat
+        answer: requests.Response = client._request(
+            method="get", endpoint=f"v1/client/{path}", params=params, timeout=_ANSWER_S, stream=stream
+        )
+        return answer
 
     def _session(self) -> requests.Session:
         """Connections for as many threads as wait at once; each call reads the token anew, since agents replace it."""
@@ -144,6 +185,8 @@ class NomadApi:
         def identify(request: requests.PreparedRequest) -> requests.PreparedRequest:
             if token := self._token():
                 request.headers["X-Nomad-Token"] = token
+            if self._named and not self._region:  # inside an allocation the environment names that one's region
+                request.url = _without_region(str(request.url))
             return request
 
         session.auth = identify
@@ -164,6 +207,8 @@ class NomadApi:
         except exceptions.URLNotAuthorizedNomadException as error:
             raise NotAuthorised(f"{self._where} refused {what} of namespace {self.namespace}", _TOKEN_HINT) from error
         except exceptions.URLNotFoundNomadException as error:
+            if "No path to node" in getattr(error.nomad_resp, "text", ""):
+                raise Unreachable(f"the node of {what} does not answer", "is its agent running?") from error
             raise NotFound(f"{self._where} has no {what} in namespace {self.namespace}", "was it purged?") from error
         except exceptions.BaseNomadException as error:
             raise self._in_our_words(what, error.nomad_resp) from error
@@ -178,6 +223,8 @@ class NomadApi:
         # dispatch answers 500 for everything that is wrong with a request
         if "parameterized job not found" in said or "job not found" in said:
             return NotFound(f"{self._where} has no {what} in namespace {self.namespace}", "register it first")
+        if "Enforcing job modify index" in said:
+            return LostRace(f"{what}: somebody else changed it meanwhile", "look at the plan again")
         if "Payload exceeds" in said:
             return UsageError(f"{what}: {said}", "put the data into an artifact and its name into the payload")
         if response.status_code >= 500 and ("No cluster leader" in said or "rpc error" in said or not said):
@@ -193,7 +240,31 @@ def parse_place(place: str) -> tuple[str, dict[str, str]]:
     """Namespace and options of a place; ConfigError when it is none."""
     namespace, _, query = place.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if set(options) - _OPTIONS or "/" in namespace:
-        hint = "write nomad:namespace?address=URL&token_file=PATH&region=NAME&python=PATH, all optional"
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown or "/" in namespace:
+        hint = f"write nomad:namespace?option=value&..., the options being {', '.join(_OPTIONS)}"
         raise ConfigError(f"{place!r} is not a place in Nomad", hint)
+    driver, image = options.get("driver", "raw_exec"), options.get("image", "")
+    if driver not in DRIVERS:
+        raise ConfigError(f"driver {driver!r} runs no steps", f"use one of {', '.join(DRIVERS)}")
+    if bool(image) != (driver == "docker"):
+        raise ConfigError(f"the driver {driver} {'needs an' if driver == 'docker' else 'has no'} image", "see `image=`")
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2] or image.partition("@")[2]
+    if image and tag in ("", "latest"):
+        raise ConfigError(f"image {image!r} has no tag of its own", "write NAME:TAG, the tag not being `latest`")
+    if not _is_positive(options.get("template_s", "1")):
+        raise ConfigError(f"template_s={options['template_s']} is no number of seconds", "for example template_s=300")
     return namespace, options
+
+
+def _is_positive(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
+
+
+def _without_region(url: str) -> str:
+    parts = urlsplit(url)
+    kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name != "region"]
+    return parts._replace(query=urlencode(kept)).geturl()

@@ -97,7 +97,7 @@ class NomadPipelines:
             newest = self._newest(job)
             if newest != allocation:
                 offset, allocation = 0, newest
-            while allocation and (data := self._api.log(allocation, TASK, offset)):
+            for data in self._api.log(allocation, TASK, offset) if allocation else ():
                 offset += len(data)
                 yield data
             if last:

@@ -6,10 +6,10 @@ Each is the smallest set of calls its users need. Every adapter passes the port'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -159,7 +159,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cluster(Protocol):
-    """Runs steps as processes of their own, bounded in memory and wall time, and tells how they ended."""
+    """Runs steps as processes of their own, bounded in memory and wall time, and tells how they ended.
+
+    outlived: whether a step goes on when its dispatcher is closed or gone; where not, it ends with its dispatcher.
+    ordered: whether this adapter keeps the queue, so that no more than its `max_parallel` steps of a dispatcher run at
+    once and those that wait start in the order of their dispatch; where not, the cluster's capacity bounds what runs,
+    over all dispatchers, and which of those that wait starts first is its own affair.
+    """
+
+    outlived: bool
+    ordered: bool
 
     def dispatch(self, spec: StepSpec) -> str:
         """Hand a step over and return its id, path-safe and unique.
@@ -185,7 +194,79 @@ class Cluster(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what this adapter holds here; its steps that cannot outlive it are cancelled. Twice is fine."""
+        """Let go of what this adapter holds here; unless it is `outlived`, its steps are cancelled. Twice is fine."""
+        ...
+
+
+class TaskClass(msgspec.Struct, frozen=True, kw_only=True):
+    """A task class of one of a project's models, as a job runs it by itself.
+
+    task: `module:Class`. family: what it makes, part of the job's id. memory_mb: what the job reserves. reads: the
+    roles of the artifacts that it is given.
+    """
+
+    project: str
+    env: str
+    model: str
+    task: str
+    family: str
+    memory_mb: int
+    reads: tuple[str, ...] = ()
+
+
+class JobChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What registering would do, or has done, to a job. differs: what in it is not as it ought to be."""
+
+    job: str
+    namespace: str
+    change: Literal["new", "changed", "unchanged"]
+    about: str = ""
+    differs: tuple[str, ...] = ()
+
+
+class JobInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered job of ours. pending, running, dead: how many of its dispatches stand so."""
+
+    job: str
+    namespace: str
+    kind: str
+    about: str = ""
+    memory_mb: int = 0
+    pending: int = 0
+    running: int = 0
+    dead: int = 0
+
+
+class Reaped(msgspec.Struct, frozen=True, kw_only=True):
+    """A dispatch that was stopped because nobody needs it any more, or because it does not end by itself."""
+
+    job: str
+    namespace: str
+    run: str
+    reason: str
+
+
+class Jobs(Protocol):
+    """The jobs that a cluster keeps: what may be dispatched on it, by rdv and by hand."""
+
+    def register(
+        self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], plan_only: bool = False
+    ) -> Sequence[JobChange]:
+        """Register the parent job of each resource class and of each task class; plan_only: tell what that would do.
+
+        LostRace when somebody else changed a job meanwhile.
+        """
+        ...
+
+    def list(self) -> Sequence[JobInfo]:
+        """The registered jobs of ours, by id."""
+        ...
+
+    def reap(self, ended_s: Callable[[str], float | None]) -> Sequence[Reaped]:
+        """Stop what nobody waits for any more and what runs past its wall clock limit; see decision 0026.
+
+        ended_s: when a run ended, in seconds since the epoch, None for one that goes on or is not known here.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from rdv.backends.artifacts import ArtifactStore
 from rdv.backends.blobs_routed import RoutedBlobs
-from rdv.backends.ports import Blobs, Cluster, Pipelines, Registry, Secrets, Timetable
+from rdv.backends.ports import Blobs, Cluster, Jobs, Pipelines, Registry, Secrets, Timetable
 from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
@@ -144,6 +144,17 @@ def _beside_cluster(project: Project, path: str) -> Any:
 def is_remote(project: Project, port: str) -> bool:
     """Whether what serves a port of a project's environment is a server, that others use as well."""
     return _adapter(project, port)[0].remote
+
+
+def jobs(project: Project) -> Jobs:
+    """The jobs that the cluster of a project's environment keeps; ConfigError where it is this machine."""
+    adapter, rest = _adapter(project, "cluster")
+    if not adapter.remote:
+        raise ConfigError(
+            f"the cluster of environment {project.env!r} is this machine, which keeps no jobs", "choose another --env"
+        )
+    made: Jobs = _load(Adapter("rdv.backends.nomad_jobs:NomadJobs", adapter.extra))(project.folder, rest)
+    return made
 
 
 def _adapter(project: Project, port: str, key: str = "") -> tuple[Adapter, str]:

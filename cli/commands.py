@@ -24,6 +24,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "train": Entry("train", "train", "Train MODEL over a grid, validate, and publish the best version."),
         "schedule": Entry("schedule", "schedule", "Train MODEL again and again; run by `rdv up`."),
         "runs": Entry("runs", "runs", "List, show, await and cancel training runs."),
+        "jobs": Entry("jobs", "jobs", "Register, list and end what a cluster runs for rdv."),
         "logs": Entry("runs", "logs", "Print what RUN, a run or one of its steps, wrote."),
         "models": Entry("models", "models", "List models and versions, show one, compare two."),
         "artifacts": Entry("artifacts", "artifacts", "List, verify and collect what training has stored."),

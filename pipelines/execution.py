@@ -21,7 +21,7 @@ from rdv.pipelines.names import canonical_parameters, parameters_text
 from rdv.pipelines.naming import Naming
 from rdv.pipelines.publish import publish_version, published_version, version_record
 from rdv.pipelines.scratch import scratch_folder
-from rdv.pipelines.step import Payload, now_text, publish_config
+from rdv.pipelines.step import Payload, now_text, pack, publish_config
 from rdv.pipelines.validate import ValidateTask
 from rdv.records import Version
 
@@ -245,7 +245,7 @@ class Execution:
                 name=task.family,
                 token=f"{payload.name}#{attempt.number}",
                 entry=task.entry,
-                payload=msgspec.to_builtins(payload),
+                payload=pack(payload, self._store, self._project.state),
                 resources=resources,
                 folder=str(self._project.folder),
             )

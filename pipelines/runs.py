@@ -152,6 +152,21 @@ def the_one(text: str, records: Iterable[RunRecord]) -> RunRecord:
     return found[0]
 
 
+def ended_s(state: Path, run: str) -> float | None:
+    """When a run ended, in seconds since the epoch, of one that is lost its last sign of life; None while it goes on
+
+    or when it is not known here.
+    """
+    record = _read(_folder(state, run)) if _RUN.fullmatch(run) and ".." not in run else None
+    if record is None or record.state == "running":
+        return None
+    with suppress(ValueError):
+        return datetime.fromisoformat(record.ended).timestamp()
+    with suppress(OSError):
+        return (_folder(state, run) / EVENTS).stat().st_mtime
+    return None
+
+
 def run_events(state: Path, run: str) -> Iterator[Event]:
     """The events of a run so far; a torn last line is left out."""
     with suppress(FileNotFoundError), (_folder(state, run) / EVENTS).open("rb") as lines:

@@ -26,7 +26,9 @@ from rdv.pipelines.naming import task_code
 from rdv.pipelines.scratch import scratch_folder
 from rdv.settings import kept
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, SPEC_FILE = "config.json", "spec.json"
+PACKED_BYTES = 12288
+"""A longer payload goes into an artifact: a port takes 16 KiB, and Nomad with all that belongs to a step."""
 _INPUT = ".input-"
 _LIBRARIES = ("rdv", "numpy", "lightgbm", "catboost", "pyarrow")
 
@@ -52,20 +54,52 @@ class Payload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: str
 
 
+class Packed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a long payload is: an artifact, and the environment whose store has it."""
+
+    spec: str
+    env: str
+    environment: Environment
+
+
+def pack(payload: Payload, store: Store, state: Path) -> dict[str, Any]:
+    """A payload as it is dispatched: itself, or, when it is long, the artifact that holds it."""
+    data = msgspec.json.encode(payload, order="sorted")
+    if len(data) <= PACKED_BYTES:
+        plain: dict[str, Any] = msgspec.to_builtins(payload)
+        return plain
+    with scratch_folder(state) as scratch:
+        name = _publish_document(store, "spec", SPEC_FILE, data, scratch)
+    packed: dict[str, Any] = msgspec.to_builtins(Packed(name, payload.env, payload.environment))
+    return packed
+
+
+def unpack(payload: dict[str, Any]) -> Payload:
+    """The payload that `pack` was given."""
+    if "spec" not in payload:
+        return msgspec.convert(payload, Payload)
+    told = msgspec.convert(payload, Packed)
+    project = _project(told.env, told.environment)
+    store: Store = select.artifacts(project)
+    with scratch_folder(project.state) as scratch:
+        data = store.fetch(_there(store, told.spec), SPEC_FILE, scratch / SPEC_FILE).read_bytes()
+    return msgspec.json.decode(data, type=Payload)
+
+
 def run(payload: dict[str, Any]) -> None:
     """The entry of every step: make the artifact that the payload names, unless it is there."""
-    told = msgspec.convert(payload, Payload)
+    told = unpack(payload)
     began = monotonic()
-    project = Project(Path.cwd(), Config(environments={told.env: told.environment}), told.env, kept())
+    project = _project(told.env, told.environment)
     store: Store = select.artifacts(project)
     if store.manifest(told.name) is not None:
         return
     # One folder for output and input: making and removing folders is what a short step spends most of its time on.
     with scratch_folder(project.state) as scratch:
         task = _task(told, _configured(project, told, store, scratch))
-        inputs, digests = _inputs(told, store, scratch)
+        inputs, digests = read_inputs(told, store, scratch)
         result = task.execute(inputs, scratch)
-        manifest = _manifest(told, task, result, digests, scratch, began)
+        manifest = make_manifest(told, task, result, digests, scratch, began)
         try:
             store.publish(manifest, scratch)
         except LostRace:
@@ -120,14 +154,24 @@ def narrow(project: Project, model: str) -> Config:
 def publish_config(store: Store, project: Project, model: str, scratch: Path) -> str:
     """Put what a model's steps need of the configuration into the store; the artifact's name, by its content."""
     data = msgspec.json.encode(narrow(project, model), order="sorted")
-    name = f"config/{digest_bytes(data)[:40]}"
+    return _publish_document(store, "config", CONFIG_FILE, data, scratch)
+
+
+def _publish_document(store: Store, kind: str, file: str, data: bytes, scratch: Path) -> str:
+    """Put one document into the store unless it is there; the artifact's name, by its content."""
+    name = f"{kind}/{digest_bytes(data)[:40]}"
     if store.manifest(name) is None:
-        (scratch / CONFIG_FILE).write_bytes(data)
-        entry = FileEntry(CONFIG_FILE, len(data), digest_bytes(data))
-        made = Manifest(name=name, kind="config", attempt=short_id(), files=(entry,), task="", created=now_text())
+        (scratch / file).write_bytes(data)
+        entry = FileEntry(file, len(data), digest_bytes(data))
+        made = Manifest(name=name, kind=kind, attempt=short_id(), files=(entry,), task="", created=now_text())
         with suppress(LostRace):
             store.publish(made, scratch)
     return name
+
+
+def _project(env: str, environment: Environment) -> Project:
+    """Where a step runs, as far as it knows its environment and nothing else."""
+    return Project(Path.cwd(), Config(environments={env: environment}), env, kept())
 
 
 def _configured(project: Project, told: Payload, store: Store, scratch: Path) -> Project:
@@ -156,7 +200,8 @@ def _task(told: Payload, project: Project) -> Task:
     return task
 
 
-def _inputs(told: Payload, store: Store, scratch: Path) -> tuple[Inputs, dict[str, str]]:
+def read_inputs(told: Payload, store: Store, scratch: Path) -> tuple[Inputs, dict[str, str]]:
+    """What a step reads, by role, and the digests of all that, for its manifest."""
     inputs, digests = {}, {}
     for role, name in told.upstream.items():
         manifest = _there(store, name)
@@ -186,9 +231,10 @@ class _Fetch:
         return self._files[path]
 
 
-def _manifest(
+def make_manifest(
     told: Payload, task: Task, result: StepResult, upstream: Mapping[str, str], output: Path, began: float
 ) -> Manifest:
+    """The manifest of what a step has written into a folder. upstream: the digests of what it read."""
     files = file_entries(output)
     if not files:
         raise StepFailed(f"{told.task} wrote no file", "write what it makes into output_folder")

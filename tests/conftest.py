@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -183,6 +184,19 @@ def towns() -> Any:
 
 
 @pytest.fixture(scope="session")
+def cluster_benches() -> Any:
+    """The module with the benches over the cluster port, which the contract suite and scenarios share."""
+    path = Path(__file__).parent / "contract" / "cluster" / "bench.py"
+    spec = importlib.util.spec_from_file_location("cluster_benches", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def new_dev_cluster() -> Iterator[Callable[[], Any]]:
     """new_dev_cluster(): a whole cluster on ports of its own, not up yet, gone with the session at the latest."""
     with contextlib.ExitStack() as stack:
@@ -207,6 +221,19 @@ def dev_cluster(new_dev_cluster: Callable[[], Any]) -> Any:
     made = new_dev_cluster()
     made.up()
     return made
+
+
+@pytest.fixture
+def no_nomad_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without settings for Nomad."""
+    for name in ("NOMAD_ADDR", "NOMAD_TOKEN", "NOMAD_NAMESPACE", "NOMAD_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def nomad_bench(nomad_servers: Any, cluster_benches: Any, no_nomad_environment: None) -> Callable[[Path], Any]:
+    """nomad_bench(folder): a namespace of the session's Nomad for a project in that folder."""
+    return lambda folder: cluster_benches.OnNomad(folder, nomad_servers)
 
 
 @pytest.fixture

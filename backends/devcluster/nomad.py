@@ -49,6 +49,7 @@ class NomadServers:
         chroot: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self._folder, self._ports = name, folder, Ports(0 if ports else 6)
+        self.memory_mb = memory_mb
         folder.mkdir(parents=True, exist_ok=True)
         numbers = tuple(ports) or self._ports.numbers
         self.port, self.client_port = numbers[0], numbers[3]

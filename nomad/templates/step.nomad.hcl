@@ -3,7 +3,18 @@
 variable "namespace" {
   type = string
 }
+variable "driver" {
+  type = string
+}
+# of the driver docker, empty for the others
+variable "image" {
+  type = string
+}
 variable "python" {
+  type = string
+}
+# the role in Vault that the step's identity logs in with, empty for none
+variable "vault" {
   type = string
 }
 variable "cpu_mhz" {
@@ -16,9 +27,14 @@ variable "memory_mb" {
 job "rdv-step" {
   type      = "batch"
   namespace = var.namespace
+  meta {
+    rdv_kind      = "step"
+    rdv_memory_mb = var.memory_mb
+  }
   parameterized {
     payload       = "required"
     meta_required = ["rdv_run", "rdv_step"]
+    meta_optional = ["rdv_by", "rdv_wall_s"]
   }
   group "step" {
     # whether a failed step is worth another try is the pipeline's decision
@@ -31,18 +47,41 @@ job "rdv-step" {
       unlimited = false
     }
     task "step" {
-      driver       = "raw_exec"
+      driver       = var.driver
       kill_signal  = "SIGTERM"
       kill_timeout = "10s"
       dispatch_payload {
         file = "spec"
       }
-      config {
-        command = var.python
-        args    = ["-P", "-m", "rdv.backends.cluster_nomad_child", "${NOMAD_TASK_DIR}", "${NOMAD_ALLOC_DIR}"]
+      dynamic "vault" {
+        for_each = var.vault == "" ? [] : [var.vault]
+        content {
+          role        = vault.value
+          env         = false
+          change_mode = "noop"
+        }
+      }
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [var.python]
+        content {
+          command = config.value
+          args    = ["-P", "-m", "rdv.backends.cluster_nomad_child", "${NOMAD_TASK_DIR}", "${NOMAD_ALLOC_DIR}"]
+        }
+      }
+      # init: as process 1 a step could not be killed by most signals; the network is the node's, as for the others
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [var.image] : []
+        content {
+          image        = config.value
+          force_pull   = false
+          init         = true
+          network_mode = "host"
+          command      = var.python
+          args         = ["-P", "-m", "rdv.backends.cluster_nomad_child", "${NOMAD_TASK_DIR}", "${NOMAD_ALLOC_DIR}"]
+        }
       }
       logs {
-        max_files     = 3
+        max_files     = 10
         max_file_size = 10
       }
       resources {

@@ -70,10 +70,65 @@ def test_a_queue_has_a_reason() -> None:
 
 
 def test_a_wait_for_a_template_is_told() -> None:
-    """A placed step that waits for a key or a secret names it."""
-    event = {"Type": "Template", "DisplayMessage": "Missing: vault.read(secret/data/app)"}
-    outcome = judge("s", JOB, [allocation("pending", event)])
-    assert outcome.reason == "waiting on a template: Missing: vault.read(secret/data/app)"
+    """A placed step that waits for a key or a secret names it, and has failed once it has waited too long."""
+    event = {"Type": "Template", "DisplayMessage": "Missing: vault.read(secret/data/app)", "Time": 10_000_000_000}
+    waits = "waiting on a template: Missing: vault.read(secret/data/app)"
+    outcome = judge("s", JOB, [allocation("pending", event)], now_s=70.0, template_s=60.0)
+    assert (outcome.status, outcome.reason) == (Status.QUEUED, waits)
+    outcome = judge("s", JOB, [allocation("pending", event)], now_s=71.0, template_s=60.0)
+    assert (outcome.status, outcome.reason) == (Status.FAILED, f"after 60 s it was still {waits}")
+
+
+def test_what_was_stopped_before_it_began_is_cancelled() -> None:
+    """A step that was placed and stopped before its process ran has not succeeded."""
+    placed = {"CreateIndex": 1, "ClientStatus": "complete", "TaskStates": {"step": {"Events": [{"Type": "Received"}]}}}
+    assert judge("s", STOPPED, [placed]).status is Status.CANCELLED
+    assert judge("s", JOB, [{**placed, "ClientStatus": "failed"}]).status is Status.FAILED
+
+
+def test_a_missing_image_is_named() -> None:
+    """A step whose image is on no node says which one, and what makes it."""
+    job = {**JOB, "TaskGroups": [{"Tasks": [{"Config": {"image": "rdv-churn:1"}}]}]}
+    event = {"Type": "Driver Failure", "DisplayMessage": "Failed to pull `rdv-churn:1`: connection refused"}
+    outcome = judge("s", job, [allocation("failed", event, failed=True)])
+    assert outcome.status is Status.FAILED
+    assert "no image rdv-churn:1" in outcome.reason
+    assert "rdv image build" in outcome.reason
+
+
+def node(memory_mb: int, cpu: int = 4000, kept_mb: int = 0) -> dict[str, Any]:
+    """A node with what it has and keeps."""
+    whole = {"Memory": {"MemoryMB": memory_mb}, "Cpu": {"CpuShares": cpu}, "Disk": {"DiskMB": 10_000}}
+    return {"NodeResources": whole, "ReservedResources": {"Memory": {"MemoryMB": kept_mb}}}
+
+
+def failing(**told: Any) -> dict[str, Any]:
+    """An evaluation that could not place its group."""
+    return {"ModifyIndex": 2, "FailedTGAllocs": {"step": {"NodesEvaluated": 2, **told}}}
+
+
+@pytest.mark.parametrize(
+    ("told", "nodes", "status", "reason"),
+    [
+        ({"DimensionExhausted": {"memory": 2}}, [node(1024), node(2048)], Status.QUEUED, "full: memory on 2 nodes"),
+        ({"DimensionExhausted": {"memory": 2}}, [node(1024)], Status.FAILED, "2,048 MB of memory, the largest node"),
+        ({"DimensionExhausted": {"memory": 2}}, [node(2048, kept_mb=1)], Status.FAILED, "the largest node has 2,047"),
+        ({"DimensionExhausted": {"memory": 2}}, None, Status.QUEUED, "full: memory"),
+        ({"DimensionExhausted": {"memory": 2}}, [], Status.QUEUED, "full: memory"),
+        ({"DimensionExhausted": {"cpu": 2}}, [node(9000, 500)], Status.FAILED, "1,000 MHz of processor"),
+        ({"NodesFiltered": 2, "ConstraintFiltered": {"missing drivers": 2}}, [], Status.FAILED, "missing drivers"),
+        ({"NodesFiltered": 1, "DimensionExhausted": {"memory": 1}}, [node(4096)], Status.QUEUED, "full: memory"),
+        ({"NodesEvaluated": 0}, [], Status.QUEUED, "no node is ready"),
+    ],
+)
+def test_full_is_not_impossible(
+    told: dict[str, Any], nodes: list[dict[str, Any]] | None, status: Status, reason: str
+) -> None:
+    """What fits on no node at all has failed, with what lacks; what only finds no room now waits."""
+    group = {"Tasks": [{"Resources": {"MemoryMB": 2048, "CPU": 1000}}], "EphemeralDisk": {"SizeMB": 300}}
+    outcome = judge("s", {**JOB, "TaskGroups": [group]}, [], [failing(**told)], nodes)
+    assert outcome.status is status
+    assert reason in outcome.reason
 
 
 def test_what_could_not_be_started_says_why() -> None:
@@ -92,6 +147,8 @@ def test_what_could_not_be_started_says_why() -> None:
         (Status.CANCELLED, None, "", True, Status.CANCELLED, "somebody stopped its job"),
         (Status.CANCELLED, Status.SUCCEEDED, "enough", True, Status.SUCCEEDED, "said"),
         (Status.FAILED, Status.CANCELLED, "", False, Status.LOST, "its node ended it"),
+        (Status.OUT_OF_MEMORY, Status.FAILED, "", False, Status.OUT_OF_MEMORY, "seen"),
+        (Status.OUT_OF_MEMORY, Status.SUCCEEDED, "", False, Status.SUCCEEDED, "said"),
     ],
 )
 def test_the_last_word_counts(

@@ -72,3 +72,39 @@ def test_answers_of_s3_in_our_words(require: Callable[..., str], code: str, stat
     found = in_our_words("s3:b", "k", ClientError(response, "PutObject"))
     assert type(found) is kind
     assert "k" in str(found)
+
+
+def test_places_in_nomad(require: Callable[..., str]) -> None:
+    """A place is a namespace and known options; docker needs an image with a tag of its own, the others have none."""
+    require("nomad")
+    from rdv.backends.nomad_api import parse_place
+
+    assert parse_place("") == ("", {})
+    options = {"driver": "docker", "image": "host:5000/rdv-churn:1", "folder": "/project", "vault": "steps"}
+    assert parse_place("calc?" + "&".join(f"{name}={value}" for name, value in options.items())) == ("calc", options)
+    for wrong in (
+        "calc?token=abc",
+        "calc/x",
+        "calc?driver=qemu",
+        "calc?driver=docker",
+        "calc?image=a:1",
+        "calc?driver=docker&image=host:5000/a",
+        "calc?driver=docker&image=a:latest",
+        "calc?template_s=soon",
+        "calc?template_s=0",
+    ):
+        with pytest.raises(ConfigError):
+            parse_place(wrong)
+
+
+def test_a_parent_job_is_named_by_what_it_runs() -> None:
+    """Two interpreters, images or sizes are two jobs, a namespace is not part of it, and text is no template."""
+    from rdv.backends.nomad_drafts import step_draft
+    from rdv.backends.ports import Resources
+
+    one = step_draft("a", {"python": "/p"}, Resources(memory_mb=512))
+    assert one.id.startswith("rdv-step-512mb-1cpu-")
+    assert len({one.id, step_draft("a", {"python": "/q"}, Resources()).id}) == 2
+    assert step_draft("a", {"python": "/p"}, Resources(memory_mb=1024)).id != one.id
+    odd = step_draft("a", {"python": "/${x}%{y}\"z"}, Resources())
+    assert 'python = "/$${x}%%{y}\\"z"' in odd.values()

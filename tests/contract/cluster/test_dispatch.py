@@ -11,17 +11,19 @@ from rdv.errors import NotFound, UsageError
 HANG_S = 60.0
 
 
-def test_a_full_cluster_queues_in_order(bench: Any) -> None:
-    """No more than max_parallel steps run at a time; dispatch does not block, and the rest run in its order."""
+def test_a_full_cluster_queues(bench: Any) -> None:
+    """No more steps run at a time than may; dispatch does not block; the rest run, where promised in its order."""
     cluster = bench.cluster(1)
     gate = cluster.dispatch(bench.gated())
     bench.started()
     order = bench.folder / "order"
     steps = [cluster.dispatch(bench.spec("count", {"file": str(order), "line": str(at)})) for at in range(5)]
-    assert [cluster.wait(step, 0.0).status for step in [gate, *steps]] == [Status.RUNNING] + [Status.QUEUED] * 5
+    wanted = [Status.RUNNING] + [Status.QUEUED] * 5
+    bench.until(lambda: [cluster.wait(step, 0.0).status for step in [gate, *steps]] == wanted)
     bench.open()
     assert {cluster.wait(step).status for step in [gate, *steps]} == {Status.SUCCEEDED}
-    assert order.read_text().split() == ["0", "1", "2", "3", "4"]
+    ran = order.read_text().split()
+    assert (ran if cluster.ordered else sorted(ran)) == ["0", "1", "2", "3", "4"]
 
 
 def test_as_many_run_as_may(bench: Any) -> None:
@@ -30,23 +32,25 @@ def test_as_many_run_as_may(bench: Any) -> None:
     for _ in range(3):
         cluster.dispatch(bench.gated())
     assert len(bench.started("a", 2)) == 2
-    assert sorted(one.status for one in cluster.steps("r1").values()) == ["queued", "running", "running"]
+    wanted = ["queued", "running", "running"]
+    bench.until(lambda: sorted(one.status for one in cluster.steps("r1").values()) == wanted)
+    assert len(bench.started("a", 2)) == 2
 
 
 def test_many_threads_may_wait(bench: Any) -> None:
-    """64 threads wait for 64 steps at once and each gets its own outcome."""
+    """A crowd of threads waits for as many steps at once, and each gets its own outcome."""
     cluster = bench.cluster()
     found: dict[int, int | None] = {}
 
     def run(code: int) -> None:
         found[code] = bench.run(cluster, bench.spec("leave", {"code": code}, name=f"s{code}")).exit_code
 
-    threads = [threading.Thread(target=run, args=(code,)) for code in range(64)]
+    threads = [threading.Thread(target=run, args=(code,)) for code in range(bench.many)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(HANG_S)
-    assert found == {code: code for code in range(64)}
+        thread.join(2 * HANG_S)
+    assert found == {code: code for code in range(bench.many)}
 
 
 def test_several_threads_wait_for_one_step(bench: Any) -> None:
@@ -71,7 +75,7 @@ def test_a_token_runs_once(bench: Any) -> None:
     one = cluster.dispatch(spec)
     bench.started()
     two, again = other.dispatch(spec), cluster.dispatch(spec)
-    assert other.wait(two, 0.0).status is Status.RUNNING
+    bench.until(lambda: other.wait(two, 0.0).status is Status.RUNNING)
     bench.open()
     first, second = cluster.wait(one), other.wait(two)
     assert (first.status, first.joined) == (Status.SUCCEEDED, False)
@@ -129,7 +133,7 @@ def test_a_token_is_free_after_the_end(bench: Any) -> None:
 
 def test_races_for_a_token_run_it_once(bench: Any) -> None:
     """Dispatchers that race for a token start it once; the others are joined."""
-    clusters = [bench.cluster() for _ in range(4)]
+    clusters = [bench.cluster() for _ in range(8)]
     spec = bench.gated(token="model-7")
     found: list[str] = []
     threads = [threading.Thread(target=lambda one=one: found.append(one.dispatch(spec))) for one in clusters]
@@ -140,7 +144,7 @@ def test_races_for_a_token_run_it_once(bench: Any) -> None:
     bench.started()
     bench.open()
     outcomes = [clusters[0].wait(step) for step in found]
-    assert sorted(outcome.joined for outcome in outcomes) == [False, True, True, True]
+    assert sorted(outcome.joined for outcome in outcomes) == [False] + [True] * 7
     assert len(bench.started()) == 1
 
 
@@ -242,15 +246,20 @@ def test_the_largest_payload_arrives(bench: Any) -> None:
     assert bench.log(cluster, step).count("x") == 2 * len(text)
 
 
-def test_closing_cancels(bench: Any) -> None:
-    """Closing a dispatcher cancels what it has queued and running, also for others; closing twice is fine."""
+def test_closing(bench: Any) -> None:
+    """Closing a dispatcher cancels what it has queued and running, also for others; closing twice is fine.
+
+    Where steps outlive their dispatcher they go on instead, and others are told their ends.
+    """
     cluster, other = bench.cluster(1), bench.cluster()
     steps = [cluster.dispatch(bench.gated()) for _ in range(2)]
     (pid,) = bench.started()
     cluster.close()
     cluster.close()
-    assert not bench.alive(pid)
-    assert [other.wait(step).status for step in steps] == [Status.CANCELLED] * 2
+    assert bench.alive(pid) is cluster.outlived
+    bench.open()
+    wanted = Status.SUCCEEDED if cluster.outlived else Status.CANCELLED
+    assert [other.wait(step, HANG_S).status for step in steps] == [wanted] * 2
 
 
 def test_a_new_dispatcher_knows_the_old_ones_steps(bench: Any) -> None:

@@ -1,195 +1,65 @@
-"""Steps on a real Nomad cluster: how they end, tokens, logs, and what happens when parts of the cluster go away."""
+"""Steps on a real Nomad cluster, beyond the port's contract: what happens when parts of the cluster go away or lack."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rdv.backends.ports import Outcome, Resources, Status, StepSpec
-from rdv.errors import NotAuthorised, NotFound, Unreachable, UsageError
+from rdv.backends.ports import Status
+from rdv.errors import NotAuthorised, NotFound, Unreachable
 
 pytestmark = pytest.mark.live
 HANG_S = 60.0
-ENTRIES = '''
-import os, signal, sys, time
-
-def say(payload):
-    print("out", payload["text"])
-    print("err", payload["text"], file=sys.stderr)
-
-def leave(payload):
-    sys.exit(payload["code"])
-
-def fail(payload):
-    raise ValueError("no good")
-
-def die(payload):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def allocate(payload):
-    blocks = []
-    while True:
-        blocks.append(b"x" * 4_000_000)
-
-def allocate_in_children(payload):
-    for _ in range(4):
-        if os.fork() == 0:
-            block = b"x" * (80 << 20)
-            time.sleep(600)
-    time.sleep(600)
-
-def leave_behind(payload):
-    child = os.fork()
-    if child == 0:
-        time.sleep(600)
-    print(child, flush=True)
-    if payload["stay"]:
-        time.sleep(600)
-
-def tokens(payload):
-    print(sorted(name for name in os.environ if "TOKEN" in name and not name.startswith("PYTEST")))
-
-def gate(payload):
-    with open(payload["file"] + ".started", "a") as file:
-        file.write("x")
-    print("waiting", flush=True)
-    while not os.path.exists(payload["file"] + ".open"):
-        time.sleep(0.01)
-    print("done")
-'''
 
 
-class Bench:
-    """Dispatchers on one cluster, each with its project, and steps for them."""
+class Scene:
+    """A namespace, projects in it, and the bench whose steps they run."""
 
-    def __init__(self, folder: Path, servers: Any, namespace: str) -> None:
-        self.folder, self.servers, self.namespace = folder, servers, namespace
-        self._count = 0
-        folder.joinpath("entries.py").write_text(ENTRIES)
-        folder.joinpath("token").write_text(servers.token)
-        servers.make_namespace(namespace)
+    def __init__(self, nomad: Any, benches: Any) -> None:
+        self.nomad, self.servers = nomad, nomad.servers
+        self.bench = benches.Bench(nomad.folder, benches.Member(lambda max_parallel: nomad.cluster(), lambda fit: 256))
+        self.cluster = nomad.cluster
 
-    def cluster(self, project: str = "project", address: str = "") -> Any:
-        """A dispatcher of a project."""
-        from rdv.backends.cluster_nomad import NomadCluster
-
-        place = f"{self.namespace}?address={address or self.servers.address}&token_file={self.folder}/token"
-        return NomadCluster(self.folder / project, place)
-
-    def spec(self, function: str, payload: dict[str, Any] | None = None, token: str = "", **limits: Any) -> StepSpec:
-        """A step with a token of its own."""
-        self._count += 1
-        return StepSpec(
-            run="r1",
-            name=function,
-            token=token or f"{self.namespace}-{self._count}",
-            entry=f"entries:{function}",
-            payload=payload or {},
-            folder=str(self.folder),
-            resources=Resources(**{"memory_mb": 256, **limits}),
-        )
-
-    def run(self, cluster: Any, spec: StepSpec) -> Outcome:
-        """Dispatch and wait for the end."""
-        outcome: Outcome = cluster.wait(cluster.dispatch(spec), HANG_S)
-        assert outcome.status.ended, outcome
-        return outcome
-
-    def gated(self, name: str = "a", token: str = "", **limits: Any) -> StepSpec:
-        """A step that runs until `open(name)`."""
-        return self.spec("gate", {"file": str(self.folder / name)}, token, **limits)
-
-    def started(self, name: str = "a") -> int:
-        """How many gated steps of that name have begun, as soon as one has."""
-        path = self.folder / f"{name}.started"
-        self.until(path.exists)
-        return len(path.read_text())
-
-    def open(self, name: str = "a") -> None:
-        """Let the gated steps of that name end."""
-        self.folder.joinpath(f"{name}.open").touch()
-
-    def log(self, cluster: Any, step: str) -> str:
-        """A step's log so far."""
-        return b"".join(cluster.logs(step)).decode()
-
-    def until(self, true: Callable[[], object]) -> None:
-        """Wait for the outside world."""
-        end = time.monotonic() + HANG_S
-        while not true():
-            assert time.monotonic() < end, "it did not happen"
-            time.sleep(0.01)
+    def crash_agent(self) -> None:
+        """Kill the node's agent alone: what collects a step's output is a process of its own, which must be spared."""
+        os.kill(self.servers.client.pid, signal.SIGKILL)
 
 
 @pytest.fixture
-def bench(nomad_servers: Any, tmp_path: Path, no_nomad_environment: None) -> Bench:
+def scene(nomad_bench: Callable[[Path], Any], cluster_benches: Any, tmp_path: Path) -> Iterator[Scene]:
     """A namespace of its own on the session's cluster."""
-    return Bench(tmp_path, nomad_servers, f"ns-{tmp_path.parent.name}-{tmp_path.name}".replace("_", "-").lower()[:100])
+    one = Scene(nomad_bench(tmp_path), cluster_benches)
+    yield one
+    one.nomad.end()
 
 
 @pytest.fixture
-def own(live_server: Callable[..., Any], tmp_path: Path, no_nomad_environment: None) -> Iterator[Bench]:
+def own(
+    live_server: Callable[..., Any], cluster_benches: Any, tmp_path: Path, no_nomad_environment: None
+) -> Iterator[Scene]:
     """A cluster that the test may break."""
     servers = live_server("nomad:NomadServers", "nomad")
     servers.start()
-    yield Bench(tmp_path, servers, "own")
+    yield Scene(cluster_benches.OnNomad(tmp_path, servers, "own"), cluster_benches)
     servers.close()
 
 
-@pytest.fixture
-def no_nomad_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment without settings for Nomad."""
-    for name in ("NOMAD_ADDR", "NOMAD_TOKEN", "NOMAD_NAMESPACE", "NOMAD_REGION"):
-        monkeypatch.delenv(name, raising=False)
+def test_no_token_reaches_a_step(scene: Scene) -> None:
+    """The tokens that Nomad hands out are not in the environment of a step."""
+    cluster = scene.cluster()
+    outcome = scene.bench.run(cluster, scene.bench.spec("tokens"))
+    assert scene.bench.log(cluster, outcome.step) == "[]\n"
 
 
-def alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-@pytest.mark.parametrize(
-    ("function", "payload", "limits", "wanted"),
-    [
-        ("say", {"text": "h\u00e9"}, {}, (Status.SUCCEEDED, 0, None, "")),
-        ("leave", {"code": 7}, {}, (Status.FAILED, 7, None, "exit code 7")),
-        ("fail", {}, {}, (Status.FAILED, 1, None, "ValueError: no good")),
-        ("die", {}, {}, (Status.FAILED, None, 9, "SIGKILL")),
-        ("allocate", {}, {"memory_mb": 128}, (Status.OUT_OF_MEMORY, None, 9, "128 MB")),
-        ("allocate_in_children", {}, {}, (Status.OUT_OF_MEMORY, None, 9, "256 MB")),
-        ("leave_behind", {"stay": True}, {"wall_s": 0.5}, (Status.TIMED_OUT, None, 9, "longer than 0.5 s")),
-    ],
-)
-def test_ends_are_told_apart(
-    bench: Bench, function: str, payload: dict[str, Any], limits: dict[str, Any], wanted: tuple[Any, ...]
-) -> None:
-    """Every kind of end is told as on the embedded cluster, although this driver cannot tell a want of memory."""
-    outcome = bench.run(bench.cluster(), bench.spec(function, payload, **limits))
-    assert (outcome.status, outcome.exit_code, outcome.signal) == wanted[:3]
-    assert wanted[3] in outcome.reason
-    assert outcome.peak_memory_bytes > 1 << 20
-
-
-def test_a_step_leaves_nothing_behind_and_gets_no_token(bench: Bench) -> None:
-    """What a step started in the background ends with it, and the tokens that Nomad hands out do not reach it."""
-    cluster = bench.cluster()
-    outcome = bench.run(cluster, bench.spec("leave_behind", {"stay": False}))
-    assert not alive(int(bench.log(cluster, outcome.step)))
-    outcome = bench.run(cluster, bench.spec("tokens"))
-    assert bench.log(cluster, outcome.step) == "[]\n"
-
-
-def test_a_token_runs_once(bench: Bench) -> None:
+def test_a_token_runs_once_for_two_projects(scene: Scene) -> None:
     """Dispatchers of two projects with one token: one process, both are told its end; after it the token runs anew."""
-    cluster, other = bench.cluster(), bench.cluster("other")
+    bench, cluster, other = scene.bench, scene.cluster(), scene.cluster("other")
     spec = bench.gated(token="model-7")
     one, again = cluster.dispatch(spec), cluster.dispatch(spec)
     bench.started()
@@ -200,126 +70,168 @@ def test_a_token_runs_once(bench: Bench) -> None:
     assert (first.status, first.joined, second.status, second.joined) == (
         Status.SUCCEEDED, False, Status.SUCCEEDED, True,
     )  # fmt: skip
-    assert bench.started() == 1
+    assert len(bench.started()) == 1
     assert bench.run(other, spec).joined is False
-    assert bench.started() == 2
+    assert len(bench.started()) == 2
 
 
-def test_a_dispatch_whose_answer_is_lost_runs_once(bench: Bench, faulty_proxy: Callable[..., Any]) -> None:
+def test_threads_that_dispatch_one_token(scene: Scene) -> None:
+    """Eight threads of one dispatcher that dispatch one token at once get one step, which runs once."""
+    bench, cluster = scene.bench, scene.cluster()
+    spec, found = bench.gated(token="model-7"), []
+    threads = [threading.Thread(target=lambda: found.append(cluster.dispatch(spec))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG_S)
+    bench.started()
+    bench.open()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    assert cluster.wait(found[0], HANG_S).status is Status.SUCCEEDED
+    assert len([job for job in scene.nomad.jobs() if job["ParentID"]]) == 1
+
+
+def test_a_dispatch_whose_answer_is_lost_runs_once(scene: Scene, faulty_proxy: Callable[..., Any]) -> None:
     """A dispatch that was done although its answer was lost is found again, and is no other's step."""
-    proxy = faulty_proxy(bench.servers.port, only="POST")
-    cluster = bench.cluster(address=proxy.address)
+    bench, proxy = scene.bench, faulty_proxy(scene.servers.port, only="POST")
+    cluster = scene.cluster(address=proxy.address)
     bench.run(cluster, bench.spec("say", {"text": "registers the job"}))
     proxy.faults.append("cut after")
     step = cluster.dispatch(bench.gated())
     bench.open()
     outcome = cluster.wait(step, HANG_S)
-    assert (outcome.status, outcome.joined, bench.started()) == (Status.SUCCEEDED, False, 1)
+    assert (outcome.status, outcome.joined, len(bench.started())) == (Status.SUCCEEDED, False, 1)
     proxy.faults.extend(["cut before"] * 10)
     with pytest.raises(Unreachable):
         cluster.dispatch(bench.gated("b"))
 
 
-def test_cancelling(bench: Bench) -> None:
-    """A cancelled step ends with the reason, by whomever; one that joined is left alone; an ended one stays."""
-    cluster, other = bench.cluster(), bench.cluster("other")
-    spec = bench.gated()
-    step, joined = cluster.dispatch(spec), other.dispatch(spec)
+def test_a_step_that_fits_later_waits(scene: Scene) -> None:
+    """A step that finds no room now is queued, and its reason says what is lacking."""
+    bench, cluster, whole = scene.bench, scene.cluster(), scene.servers.memory_mb
+    first = cluster.dispatch(bench.gated(memory_mb=whole))
     bench.started()
-    other.cancel(joined, "impatient")
-    assert other.wait(joined, HANG_S).reason == "impatient"
-    cluster.cancel(step, "changed my mind")
+    second = cluster.dispatch(bench.spec("say", {"text": ""}, memory_mb=whole))
+    bench.until(lambda: "memory" in cluster.wait(second, 0).reason)
+    found = cluster.wait(second, 0)
+    assert found.status is Status.QUEUED
+    assert found.reason.startswith("the cluster is full: memory")
+    bench.open()
+    assert {cluster.wait(one, HANG_S).status for one in (first, second)} == {Status.SUCCEEDED}
+
+
+def test_a_step_that_can_never_fit_fails(scene: Scene) -> None:
+    """A step that asks for more than any node has fails at once, with what it asks for and what there is."""
+    bench, cluster = scene.bench, scene.cluster()
+    outcome = bench.run(cluster, bench.spec("say", {"text": ""}, memory_mb=1_000_000))
+    assert outcome.status is Status.FAILED
+    assert outcome.reason == f"it needs 1,000,000 MB of memory, the largest node has {scene.servers.memory_mb:,}"
+    outcome = bench.run(cluster, bench.spec("say", {"text": ""}, cpus=1000))
+    assert "MHz of processor" in outcome.reason
+    assert [job["Status"] for job in scene.nomad.jobs() if job["ParentID"]] == ["dead", "dead"]
+
+
+def test_a_driver_that_no_node_has_fails(scene: Scene) -> None:
+    """A step for a driver that is on no node fails at once, and is not left queued."""
+    cluster = scene.cluster(driver="docker", image="nobody/has:1")
+    outcome = scene.bench.run(cluster, scene.bench.spec("say", {"text": ""}))
+    assert outcome.status is Status.FAILED
+    assert outcome.reason.startswith("no node can run it: missing drivers")
+
+
+def test_a_wait_for_a_template_ends(scene: Scene) -> None:
+    """A step that waits for a key which does not come is queued with the key's name, and fails after its time."""
+    bench, cluster = scene.bench, scene.cluster(template_s="4")
+    bench.run(cluster, bench.spec("say", {"text": "registers the job"}))
+    (parent,) = [job["ID"] for job in scene.nomad.jobs() if not job["ParentID"]]
+    job = scene.nomad.call("GET", f"/v1/job/{parent}").json()
+    template = '{{ with nomadVar "nomad/jobs/absent" }}{{ .key }}{{ end }}'
+    job["TaskGroups"][0]["Tasks"][0]["Templates"] = [{"EmbeddedTmpl": template, "DestPath": "local/key"}]
+    assert scene.nomad.call("POST", f"/v1/job/{parent}", {"Job": job}).ok
+    step = cluster.dispatch(bench.spec("say", {"text": ""}))
+    bench.until(lambda: "nomad/jobs/absent" in cluster.wait(step, 0).reason)
+    assert cluster.wait(step, 0).status in (Status.QUEUED, Status.FAILED)
     outcome = cluster.wait(step, HANG_S)
-    assert (outcome.status, outcome.reason) == (Status.CANCELLED, "changed my mind")
-    cluster.cancel(step, "too late")
-    assert bench.cluster().wait(step, 0) == outcome
+    assert outcome.status is Status.FAILED
+    assert outcome.reason.startswith("after 4 s it was still waiting on a template")
+    assert "nomad/jobs/absent" in outcome.reason
 
 
-def test_a_full_cluster_queues(bench: Bench) -> None:
-    """A step that finds no room is queued, with what is lacking; cancelled, it never runs."""
-    cluster = bench.cluster()
-    step = cluster.dispatch(bench.spec("say", {"text": ""}, memory_mb=1_000_000))
-    bench.until(lambda: "memory" in cluster.wait(step, 0).reason)
-    assert cluster.wait(step, 0).status is Status.QUEUED
-    cluster.cancel(step, "too large")
-    assert cluster.wait(step, HANG_S).status is Status.CANCELLED
-
-
-def test_logs_follow_the_step(bench: Bench) -> None:
-    """Following a log gives lines as they are written, and ends with the step."""
-    cluster = bench.cluster()
-    step, text = cluster.dispatch(bench.gated()), b""
-    for chunk in cluster.logs(step, follow=True):
-        text += chunk
-        bench.open()
-    assert text == b"waiting\ndone\n"
-
-
-def test_outcomes_outlive_nomads_record(bench: Bench) -> None:
+def test_outcomes_outlive_nomads_record(scene: Scene) -> None:
     """An outcome that was seen stays when the job is purged; one that nobody saw in time is lost, and said to be."""
-    cluster = bench.cluster()
+    bench, cluster = scene.bench, scene.cluster()
     seen = bench.run(cluster, bench.spec("leave", {"code": 3}))
     unseen = cluster.dispatch(bench.gated())
     bench.started()
-    for job in bench.servers.call("GET", f"/v1/jobs?namespace={bench.namespace}").json():
-        bench.servers.call("DELETE", f"/v1/job/{job['ID']}?purge=true&namespace={bench.namespace}")
+    for job in scene.nomad.jobs():
+        scene.nomad.call("DELETE", f"/v1/job/{job['ID']}?purge=true")
     assert cluster.wait(unseen, HANG_S).status is Status.LOST
-    found = bench.cluster().steps("r1")
+    found = scene.cluster().steps("r1")
     assert list(found) == [seen.step, unseen]
     assert found[seen.step] == seen
     with pytest.raises(NotFound):
         cluster.wait("r1.nothing-0123456789abc")
 
 
-def test_what_is_refused(bench: Bench) -> None:
-    """A payload that does not fit is a usage error, a token that may not is NotAuthorised and not shown."""
-    cluster = bench.cluster()
-    noise = "".join(chr(33 + i * i * 7919 % 90) + chr(161 + i * 104729 % 300) for i in range(8000))
-    with pytest.raises(UsageError):
-        cluster.dispatch(bench.spec("say", {"text": noise}))
-    weak = bench.servers.new_token("weak", 'namespace "default" { policy = "read" }')
-    (bench.folder / "token").write_text(weak)
+def test_a_token_that_may_not_is_refused(scene: Scene) -> None:
+    """A token that may not dispatch is NotAuthorised, and is not shown."""
+    weak = scene.servers.new_token("weak", 'namespace "default" { policy = "read" }')
+    (scene.nomad.folder / "token").write_text(weak)
     with pytest.raises(NotAuthorised) as caught:
-        bench.cluster().dispatch(bench.spec("say", {"text": ""}))
+        scene.cluster().dispatch(scene.bench.spec("say", {"text": ""}))
     assert weak not in repr(caught.value)
 
 
-def test_a_server_that_is_killed_loses_nothing(own: Bench) -> None:
+def test_two_clusters_by_environment(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place with an address is served by that cluster, whatever Nomad's own variables name."""
+    monkeypatch.setenv("NOMAD_ADDR", "http://127.0.0.1:9")
+    monkeypatch.setenv("NOMAD_REGION", "elsewhere")
+    monkeypatch.setenv("NOMAD_NAMESPACE", "elsewhere")
+    monkeypatch.setenv("NOMAD_TOKEN", "nobody's")
+    outcome = scene.bench.run(scene.cluster(), scene.bench.spec("say", {"text": ""}))
+    assert outcome.status is Status.SUCCEEDED
+
+
+def test_logs_go_on_over_a_restart_of_the_node(own: Scene) -> None:
+    """A log is followed while its node's agent is away: no line is lost, none comes twice, it ends with the step."""
+    bench, cluster = own.bench, own.cluster()
+    (bench.folder / "0").touch()
+    step, text = cluster.dispatch(bench.spec("talk", {"folder": str(bench.folder), "lines": 4})), b""
+    for chunk in cluster.logs(step, follow=True):
+        text += chunk
+        if text == b"line 0\n":
+            own.crash_agent()
+            (bench.folder / "1").touch()
+            (bench.folder / "2").touch()
+            own.servers.start_client()
+        (bench.folder / "3").touch()
+    assert text == b"".join(b"line %d\n" % at for at in range(4))
+    assert cluster.wait(step, HANG_S).status is Status.SUCCEEDED
+
+
+def test_a_server_that_is_killed_loses_nothing(own: Scene) -> None:
     """While the server is away a waiting caller is told so; back again, the step has gone on and its end is known."""
-    cluster = own.cluster()
-    step = cluster.dispatch(own.gated())
-    own.started()
+    bench, cluster = own.bench, own.cluster()
+    step = cluster.dispatch(bench.gated())
+    bench.started()
     own.servers.server.kill()
     with pytest.raises(Unreachable):
         cluster.wait(step, HANG_S)
-    own.open()
+    bench.open()
     own.servers.start_server()
     assert cluster.wait(step, HANG_S).status is Status.SUCCEEDED
-    assert own.started() == 1
+    assert len(bench.started()) == 1
 
 
-def test_a_node_whose_agent_is_away_loses_no_end(own: Bench) -> None:
+def test_a_node_whose_agent_is_away_loses_no_end(own: Scene) -> None:
     """A step that ends while its node's agent is killed and not yet back is told as it ended."""
-    cluster = own.cluster()
-    step = cluster.dispatch(own.gated())
-    own.started()
-    own.servers.client.kill()
-    own.open()
+    bench, cluster = own.bench, own.cluster()
+    step = cluster.dispatch(bench.gated())
+    bench.started()
+    own.crash_agent()
+    bench.open()
     own.servers.start_client()
     outcome = cluster.wait(step, HANG_S)
-    assert (outcome.status, own.started()) == (Status.SUCCEEDED, 1)
-
-
-def test_many_wait_at_once(bench: Bench) -> None:
-    """A thread for each of twelve steps waits for it, and each gets its own outcome."""
-    cluster, found = bench.cluster(), {}
-
-    def run(code: int) -> None:
-        found[code] = bench.run(cluster, bench.spec("leave", {"code": code}, memory_mb=64)).exit_code
-
-    threads = [threading.Thread(target=run, args=(code,)) for code in range(12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2 * HANG_S)
-    assert found == {code: code for code in range(12)}
+    assert (outcome.status, len(bench.started())) == (Status.SUCCEEDED, 1)
+    assert outcome.peak_memory_bytes > 1 << 20

@@ -1,0 +1,118 @@
+"""What Nomad keeps for rdv: parent jobs of steps and of task classes, registered by plan, listed, and reaped.
+
+A job that is there already is changed only over the state that the plan has seen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from rdv.backends import nomad_reaper
+from rdv.backends.nomad_api import NomadApi, parse_place
+from rdv.backends.nomad_drafts import Draft, step_draft, task_draft
+from rdv.backends.ports import JobChange, JobInfo, Reaped, Resources, TaskClass
+
+_MOST_DIFFERENCES = 20
+
+
+class NomadJobs:
+    """The `Jobs` port on one namespace of a Nomad cluster, with that of its pipelines where there is one.
+
+    folder: where the project lies here. place: as `NomadCluster`'s.
+    """
+
+    def __init__(self, folder: Path, place: str) -> None:
+        namespace, self._options = parse_place(place)
+        self._api, self._folder = NomadApi(namespace, self._options), folder
+        other = self._options.get("pipelines", "")
+        self._pipelines = NomadApi(other, self._options) if other and other != self._api.namespace else None
+
+    def register(
+        self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], plan_only: bool = False
+    ) -> Sequence[JobChange]:
+        """Register the parent job of each resource class and of each task class; plan_only: tell what that would do."""
+        namespace = self._api.namespace
+        drafts = [step_draft(namespace, self._options, Resources(memory_mb=size)) for size in classes_mb]
+        drafts += [task_draft(namespace, self._options, one, str(self._folder)) for one in tasks]
+        return register_all(self._options, drafts, plan_only)
+
+    def list(self) -> Sequence[JobInfo]:
+        """The registered jobs of ours, by id."""
+        stubs = [one for api in self._all() for one in api.jobs(chosen='ParentID == ""', meta=True)]
+        found = [_info(one) for one in stubs if _ours(one)]
+        return sorted(found, key=lambda one: (one.namespace, one.job))
+
+    def reap(self, ended_s: Callable[[str], float | None]) -> Sequence[Reaped]:
+        """Stop what nobody waits for any more and what runs past its wall clock limit; see decision 0026."""
+        return nomad_reaper.reap(self._api, ended_s, time.time())
+
+    def _all(self) -> Iterator[NomadApi]:
+        yield self._api
+        if self._pipelines is not None:
+            yield self._pipelines
+
+
+def register_all(options: Mapping[str, str], drafts: Sequence[Draft], plan_only: bool = False) -> list[JobChange]:
+    """Register jobs, each over what was there when it was planned; plan_only: tell what that would do.
+
+    options: of the place; every draft names its namespace. All are planned before the first is registered. LostRace
+    when somebody else changed one meanwhile: those before it are registered, and doing it again goes on.
+    """
+    apis: dict[str, NomadApi] = {}
+    planned = []
+    for draft in drafts:
+        api = apis.setdefault(draft.namespace, NomadApi(draft.namespace, dict(options)))
+        job = api.parse(draft.id, draft.hcl(), draft.values())
+        index, diff = api.plan(job)
+        planned.append((api, job, index, _change(draft, index, diff)))
+    if not plan_only:
+        for api, job, index, change in planned:
+            if change.change != "unchanged":
+                api.submit(job, index)
+    return [change for _, _, _, change in planned]
+
+
+def _change(draft: Draft, index: int, diff: Mapping[str, Any]) -> JobChange:
+    differs = tuple(_differences(diff))
+    same = diff.get("Type") == "None"
+    what: Literal["new", "changed", "unchanged"] = "new" if not index else "unchanged" if same else "changed"
+    return JobChange(
+        job=draft.id,
+        namespace=draft.namespace,
+        change=what,
+        about=draft.about,
+        differs=differs[:_MOST_DIFFERENCES] if what == "changed" else (),
+    )
+
+
+def _differences(diff: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """The names of the fields that differ, each with the blocks that it is in."""
+    for field in diff.get("Fields") or ():
+        if field.get("Type") != "None":
+            yield f"{above}{field.get('Name')}"
+    for kind in ("TaskGroups", "Tasks", "Objects"):
+        for one in diff.get(kind) or ():
+            if one.get("Type") != "None":
+                yield from _differences(one, f"{above}{one.get('Name')}.")
+
+
+def _ours(stub: Mapping[str, Any]) -> bool:
+    return "rdv_kind" in (stub.get("Meta") or {})
+
+
+def _info(stub: Mapping[str, Any]) -> JobInfo:
+    meta, children = stub.get("Meta") or {}, ((stub.get("JobSummary") or {}).get("Children") or {})
+    return JobInfo(
+        job=stub["ID"],
+        namespace=stub["Namespace"],
+        kind=meta["rdv_kind"],
+        about=meta.get("rdv_about", ""),
+        memory_mb=int(meta.get("rdv_memory_mb") or 0),
+        pending=int(children.get("Pending") or 0),
+        running=int(children.get("Running") or 0),
+        dead=int(children.get("Dead") or 0),
+    )
+
