@@ -225,6 +225,8 @@ class NomadApi:
             return NotFound(f"{self._where} has no {what} in namespace {self.namespace}", "register it first")
         if "Enforcing job modify index" in said:
             return LostRace(f"{what}: somebody else changed it meanwhile", "look at the plan again")
+        if "not enabled but used in the job" in said:
+            return ConfigError(f"{self._where} has no Vault, which {what} asks for", "leave `vault=` out of the place")
         if "Payload exceeds" in said:
             return UsageError(f"{what}: {said}", "put the data into an artifact and its name into the payload")
         if response.status_code >= 500 and ("No cluster leader" in said or "rpc error" in said or not said):

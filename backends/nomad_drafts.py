@@ -18,7 +18,7 @@ from rdv.backends.ports import Resources, TaskClass
 from rdv.errors import UsageError
 from rdv.ids import digest_bytes
 
-STEP_PREFIX, TASK_PREFIX = "rdv-step-", "rdv-task/"
+STEP_PREFIX, TASK_PREFIX = "rdv-step-", "rdv-task-"
 # where `rdv image build` puts them
 IMAGE_PYTHON, IMAGE_FOLDER = "/opt/rdv/bin/python", "/project"
 CPU_MHZ = 500
@@ -62,9 +62,12 @@ def step_draft(namespace: str, options: Mapping[str, str], resources: Resources)
 
 
 def task_draft(namespace: str, options: Mapping[str, str], task: TaskClass, folder: str) -> Draft:
-    """The job of a task class. folder: where its project lies on the nodes."""
-    parts = [task.project, task.model, task.family]
-    job = TASK_PREFIX + "/".join(part for part in parts if part)
+    """The job of a task class. folder: where its project lies here.
+
+    Its id has no slash: Nomad's own paths end in words such as `evaluate`, which a task may be called as well.
+    """
+    parts = [task.project, task.model.replace("/", "."), task.family]
+    job = TASK_PREFIX + ".".join(part for part in parts if part)
     if any(character.isspace() or character == "\0" for character in job):
         raise UsageError(f"{job!r} cannot be the id of a job", "name project and models without blanks")
     told = {

@@ -14,6 +14,7 @@ from rdv.backends import nomad_reaper
 from rdv.backends.nomad_api import NomadApi, parse_place
 from rdv.backends.nomad_drafts import Draft, step_draft, task_draft
 from rdv.backends.ports import JobChange, JobInfo, Reaped, Resources, TaskClass
+from rdv.errors import UsageError
 
 _MOST_DIFFERENCES = 20
 
@@ -61,6 +62,9 @@ def register_all(options: Mapping[str, str], drafts: Sequence[Draft], plan_only:
     options: of the place; every draft names its namespace. All are planned before the first is registered. LostRace
     when somebody else changed one meanwhile: those before it are registered, and doing it again goes on.
     """
+    names = [(draft.namespace, draft.id) for draft in drafts]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"two jobs would be {min(twice)[1]}", "models a/b and a.b cannot both be jobs: rename one")
     apis: dict[str, NomadApi] = {}
     planned = []
     for draft in drafts:

@@ -42,7 +42,8 @@ def _tasks(project: Project, model: str) -> Iterator[tuple[Task, tuple[str, ...]
     context = Context(project, model)
     period = period_of(datetime.now(UTC), project.config.train.granularity).text()
     train: Task = train_class(context)(context=context, model=model, period=period, point="")
-    todo, seen = [train], set()
+    todo: list[Task] = [train]
+    seen: set[type[Task]] = set()
     while todo:
         task = todo.pop(0)
         if type(task) in seen:
