@@ -40,6 +40,7 @@ CLUSTER: dict[str, tuple[str, ...]] = {
     "dev_cluster": ("dev-cluster-up",),
     "s3_transfer": ("s3-transfer",),
     "stores_done": ("s3-done-s", "hdfs-done-s"),
+    "nomad_steps": ("nomad-steps",),
 }
 
 

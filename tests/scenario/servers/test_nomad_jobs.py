@@ -34,7 +34,7 @@ default = 0.0
 answer = "number"
 [models."churn/sum"]
 goal = "sum"
-task = "tasks:Sum"
+task = "tasks_of_a_shop:Sum"
 data = "rows.csv"
 label = "total"
 [environments.dev]
@@ -65,7 +65,7 @@ class Shop:
         rows = "".join(f"{at},{at * 2},{at * 3}\n" for at in range(60))
         self.folder.joinpath("schema.json").write_text(json.dumps(schema))
         self.folder.joinpath("rows.csv").write_text(f"a,b,total\n{rows}")
-        self.folder.joinpath("tasks.py").write_text(TASKS)
+        self.folder.joinpath("tasks_of_a_shop.py").write_text(TASKS)
         self.folder.joinpath("rdv.toml").write_text(SETTINGS.format(folder=self.folder, place=nomad.place()))
         self.project = load_project(self.folder, "dev")
         self.jobs, self.store = select.jobs(self.project), select.artifacts(self.project)

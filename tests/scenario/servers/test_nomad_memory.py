@@ -27,7 +27,7 @@ default = 0.0
 answer = "number"
 [models.sum]
 goal = "sum"
-task = "tasks:Large"
+task = "tasks_of_two_sizes:Large"
 data = "rows.csv"
 label = "total"
 [environments.dev]
@@ -69,7 +69,7 @@ def make_project(folder: Path, place: str) -> Any:
     )
     rows = "".join(f"{at},{at * 2},{at * 3}\n" for at in range(60))
     folder.joinpath("rows.csv").write_text(f"a,b,total\n{rows}")
-    folder.joinpath("tasks.py").write_text(TASKS)
+    folder.joinpath("tasks_of_two_sizes.py").write_text(TASKS)
     folder.joinpath("rdv.toml").write_text(SETTINGS.format(folder=folder, place=place))
     return load_project(folder, "dev")
 
