@@ -46,9 +46,11 @@ class NomadJobs:
         found = [_info(one) for one in stubs if _ours(one)]
         return sorted(found, key=lambda one: (one.namespace, one.job))
 
-    def reap(self, ended_s: Callable[[str], float | None]) -> Sequence[Reaped]:
+    def reap(
+        self, ended_s: Callable[[str], float | None], is_awaited: Callable[[str], bool] = lambda artifact: False
+    ) -> Sequence[Reaped]:
         """Stop what nobody waits for any more and what runs past its wall clock limit; see decision 0026."""
-        return nomad_reaper.reap(self._api, ended_s, time.time())
+        return nomad_reaper.reap(self._api, ended_s, is_awaited, time.time())
 
     def _all(self) -> Iterator[NomadApi]:
         yield self._api

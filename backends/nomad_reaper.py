@@ -20,13 +20,16 @@ GRACE_S = 600.0
 """How long a run may be over before its steps are stopped: who runs it again meanwhile joins them."""
 WALL_GRACE_S = 60.0
 """How far past its limit a step may be: its own runner ends it, this is for one that cannot."""
+_LEFT = ("its run is over", "the pipeline that dispatched it is gone")
 _NS = 1e9
 
 
-def reap(api: NomadApi, ended_s: Callable[[str], float | None], now_s: float) -> list[Reaped]:
+def reap(
+    api: NomadApi, ended_s: Callable[[str], float | None], is_awaited: Callable[[str], bool], now_s: float
+) -> list[Reaped]:
     """Stop the dispatches of one namespace that are to be stopped. ended_s: when a run ended, None: it goes on, or
 
-    nobody knows here.
+    nobody knows here. is_awaited: whether another run waits for the step with a token, of which this is the first part.
     """
     stubs = api.jobs(chosen=f'ID matches "^({STEP_PREFIX}|{TASK_PREFIX})" and (ParentID == "" or Status != "dead")')
     parents = {one["ID"] for one in stubs if not one.get("ParentID")}
@@ -37,6 +40,7 @@ def reap(api: NomadApi, ended_s: Callable[[str], float | None], now_s: float) ->
         with suppress(NotFound):  # it was collected or purged between the two looks
             job = api.job(stub["ID"])
             meta = job.get("Meta") or {}
+            artifact = str(job.get("DispatchIdempotencyToken") or "").partition("#")[0]
             reason = why(
                 purged=stub["ParentID"] not in parents,
                 ended_s=ended_s(meta["rdv_run"]) if meta.get("rdv_run") else None,
@@ -44,7 +48,7 @@ def reap(api: NomadApi, ended_s: Callable[[str], float | None], now_s: float) ->
                 late_s=_late_s(api, stub["ID"], meta, now_s),
                 now_s=now_s,
             )
-            if reason:
+            if reason and not (reason in _LEFT and artifact and is_awaited(artifact)):
                 api.stop(stub["ID"])
                 found.append(
                     Reaped(job=stub["ID"], namespace=api.namespace, run=meta.get("rdv_run", ""), reason=reason)
@@ -61,9 +65,9 @@ def why(*, purged: bool, ended_s: float | None, left_s: float | None, late_s: fl
     if purged:
         return "its parent job was purged"
     if ended_s is not None and now_s - ended_s > GRACE_S:
-        return "its run is over"
+        return _LEFT[0]
     if left_s is not None and now_s - left_s > GRACE_S:
-        return "the pipeline that dispatched it is gone"
+        return _LEFT[1]
     if late_s > WALL_GRACE_S:
         return f"it is {late_s:.0f} s past its wall clock limit and does not end by itself"
     return ""

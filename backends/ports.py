@@ -262,10 +262,13 @@ class Jobs(Protocol):
         """The registered jobs of ours, by id."""
         ...
 
-    def reap(self, ended_s: Callable[[str], float | None]) -> Sequence[Reaped]:
+    def reap(
+        self, ended_s: Callable[[str], float | None], is_awaited: Callable[[str], bool] = lambda artifact: False
+    ) -> Sequence[Reaped]:
         """Stop what nobody waits for any more and what runs past its wall clock limit; see decision 0026.
 
         ended_s: when a run ended, in seconds since the epoch, None for one that goes on or is not known here.
+        is_awaited: told the first part of a step's token, up to `#`, says whether another run waits for that step.
         """
         ...
 

@@ -62,7 +62,7 @@ def list_(project: Project, form: str) -> None:
 def reap(project: Project, form: str) -> None:
     """End steps that nobody waits for any more, and those that do not end by themselves."""
     from rdv.backends import select
-    from rdv.pipelines.runs import ended_s
+    from rdv.pipelines.leftovers import Leftovers
 
-    found = select.jobs(project).reap(lambda run: ended_s(project.state, run))
+    found = Leftovers(project, select.registry(project)).reap()
     output.rows([output.finite(one) for one in found], REAPED, form, empty="nothing was to be ended")

@@ -25,13 +25,14 @@ from rdv.pipelines.ender import Ender
 from rdv.pipelines.events import Event, OnEvent
 from rdv.pipelines.execution import Execution, Sought
 from rdv.pipelines.joins import Joins
+from rdv.pipelines.leftovers import Leftovers
 from rdv.pipelines.luigi_threads import build, forget_tasks
 from rdv.pipelines.metrics import metric
 from rdv.pipelines.names import parameters_text
 from rdv.pipelines.naming import Catalog, Naming
 from rdv.pipelines.periods import Period, parse_date, period_of
 from rdv.pipelines.publish import PublishTask, champion_artifact, champion_version
-from rdv.pipelines.runs import LOG, RunFolder, RunRecord, RunState, ended_s, new_run
+from rdv.pipelines.runs import LOG, RunFolder, RunRecord, RunState, new_run
 from rdv.pipelines.scratch import sweep_scratch
 from rdv.pipelines.shared_runs import Pulse, SharedRuns
 from rdv.pipelines.step import now_text
@@ -176,7 +177,7 @@ class _Run:
                 registry = select.registry(project)
                 joins = self._share(registry)
                 cluster = select.cluster(project, parallel)
-                self._reap()
+                self._reap(registry)
                 execution = self._execution(select.artifacts(project), registry, cluster, joins)
                 self._ender.stop = execution.stop
                 code = self._work(execution, parallel)
@@ -195,13 +196,13 @@ class _Run:
             self._let_go(execution, cluster)
         return self._end(execution, code, error)
 
-    def _reap(self) -> None:
+    def _reap(self, registry: Registry) -> None:
         """End what earlier runs have left on the cluster; whoever may not, or cannot now, leaves it to the next one."""
         project = self._prepared.project
         if not select.is_remote(project, "cluster"):
             return
         with suppress(RdvError):
-            for one in select.jobs(project).reap(lambda run: ended_s(project.state, run)):
+            for one in Leftovers(project, registry).reap():
                 self._folder.note(f"stopped {one.job} of run {one.run}: {one.reason}")
 
     def _share(self, registry: Registry) -> Joins | None:

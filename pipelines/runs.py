@@ -158,7 +158,7 @@ def ended_s(state: Path, run: str) -> float | None:
     or when it is not known here.
     """
     record = _read(_folder(state, run)) if _RUN.fullmatch(run) and ".." not in run else None
-    if record is None or record.state == "running":
+    if record is None or record.state in OPEN:
         return None
     with suppress(ValueError):
         return datetime.fromisoformat(record.ended).timestamp()

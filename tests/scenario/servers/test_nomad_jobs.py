@@ -203,27 +203,30 @@ def test_reaping(shop: Shop, cluster_benches: Any, monkeypatch: pytest.MonkeyPat
     bench = cluster_benches.Bench(shop.folder, cluster_benches.Member(lambda max_parallel: shop.nomad.cluster()))
     cluster, now = bench.cluster(), time.time()
     made = {
-        name: cluster.dispatch(bench.gated(name, run=name, memory_mb=memory_mb, wall_s=wall_s))
-        for name, memory_mb, wall_s in (("over", 256, 60), ("lives", 256, 60), ("purged", 300, 60), ("frozen", 256, 1))
-    }
+        name: cluster.dispatch(bench.gated(name, run=name, token=f"{name}#1", memory_mb=memory_mb, wall_s=wall_s))
+        for name, memory_mb, wall_s in (
+            ("over", 256, 60), ("joined", 256, 60), ("lives", 256, 60), ("purged", 300, 60), ("frozen", 256, 1),
+        )
+    }  # fmt: skip
     pids = {name: bench.started(name)[0] for name in made}
     runner = int(Path(f"/proc/{pids['frozen']}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(runner, signal.SIGSTOP)
     parents = [job["ID"] for job in shop.nomad.jobs() if not job["ParentID"]]
     (parent,) = [job for job in parents if job.startswith("rdv-step-300mb")]
     assert shop.nomad.call("DELETE", f"/v1/job/{parent}?purge=true").ok
-    ended: dict[str, float] = {"over": now - nomad_reaper.GRACE_S - 1}
+    ended = dict.fromkeys(("over", "joined"), now - nomad_reaper.GRACE_S - 1)
     bench.until(lambda: cluster.wait(made["frozen"], 0).status is Status.RUNNING)
     time.sleep(1.2)
-    reaped = {one.run: one.reason for one in shop.jobs.reap(ended.get)}
+    reaped = {one.run: one.reason for one in shop.jobs.reap(ended.get, lambda artifact: artifact == "joined")}
     os.kill(runner, signal.SIGCONT)
     assert set(reaped) == {"over", "purged", "frozen"}
     assert "past its wall clock limit" in reaped["frozen"]
-    assert shop.jobs.reap(ended.get) == []
+    assert shop.jobs.reap(ended.get, lambda artifact: artifact == "joined") == []
     assert {cluster.wait(made[name], HANG_S).status for name in ("over", "purged")} == {Status.CANCELLED}
     assert cluster.wait(made["frozen"], HANG_S).status.ended
-    bench.open("lives")
-    assert cluster.wait(made["lives"], HANG_S).status is Status.SUCCEEDED
+    for name in ("lives", "joined"):
+        bench.open(name)
+        assert cluster.wait(made[name], HANG_S).status is Status.SUCCEEDED
     assert not any(bench.alive(pid) for pid in pids.values())
 
 
