@@ -31,6 +31,8 @@ _TRACES = (
     "/etc/docker/key.json", "/etc/docker", "/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
     "/run/containerd/s", "/run/containerd", "/run/docker/plugins", "/run/docker",
 )  # fmt: skip
+# where every containerd's shims listen; one that was killed leaves its socket
+_SHIMS = Path("/run/containerd/s")
 _GONE_S = 10.0
 # a unix socket's path has 107 characters, and containerd has one of 39 below this folder
 _LONGEST = 107 - len("/exec/containerd/containerd.sock.ttrpc")
@@ -169,6 +171,7 @@ def remove_traces(folder: Path) -> None:
         subprocess.run(["umount", mount], check=False, capture_output=True)
     for group in Path("/sys/fs/cgroup").glob(f"**/{cgroup_of(folder)[1:]}"):
         _remove_empty(group)
+    _remove_dead_sockets(_SHIMS)
     absent = folder / "absent"
     for trace in absent.read_text().split() if absent.exists() else ():
         with suppress(OSError):  # in use by another engine, or holding what is not ours
@@ -202,6 +205,13 @@ def _belongs(pid: int, folder: Path) -> bool:
         root = process.joinpath("mountinfo").read_text().partition("\n")[0]
         return f"{folder}/data/" in root
     return False
+
+
+def _remove_dead_sockets(folder: Path) -> None:
+    open_ones = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()}
+    for path in folder.glob("*"):
+        if path.is_socket() and str(path) not in open_ones:
+            path.unlink(missing_ok=True)
 
 
 def _remove_empty(group: Path) -> None:

@@ -15,6 +15,7 @@ from rdv.backends.image.rootfs import make_root, tar_command
 
 pytestmark = pytest.mark.live
 ANSWER_S = 60.0
+TRACES = ("/run/docker", "/run/containerd", "/opt/containerd", "/etc/docker/key.json")
 
 
 def machine(folder: Path) -> dict[str, Any]:
@@ -31,8 +32,7 @@ def machine(folder: Path) -> dict[str, Any]:
         "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
         "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line],
         "groups": [str(path) for path in Path("/sys/fs/cgroup").glob("*/rdv-docker-*") if str(folder) in str(path)],
-        "files": [str(path) for path in map(Path, ("/run/docker", "/opt/containerd", "/etc/docker/key.json"))
-                  if path.exists()],
+        "files": [str(path) for path in map(Path, TRACES) if path.exists()],
     }  # fmt: skip
 
 
