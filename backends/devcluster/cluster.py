@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,8 +15,8 @@ from rdv.backends.devcluster.nomad import NomadServers
 from rdv.backends.devcluster.programs import cache_folder, write_private
 from rdv.backends.devcluster.servers import Member, Servers, address, addresses, is_ready, marks, names
 from rdv.backends.devcluster.state import Recorded, State, locked, new_secret, new_state, read_state, write_state
-from rdv.backends.devcluster.teardown import take_down
-from rdv.errors import UsageError
+from rdv.backends.devcluster.teardown import check_ours, take_down
+from rdv.errors import CorruptState, UsageError
 
 EXTRAS = ("hdfs", "docker")
 
@@ -59,10 +58,15 @@ class DevCluster:
         if unknown := sorted(set(extras) - set(EXTRAS)):
             raise UsageError(f"a dev cluster has no {', '.join(unknown)}", f"choose from: {', '.join(EXTRAS)}")
         with locked(self.folder, _make_folder):
-            known = read_state(self.folder)
+            there, known = check_ours(self.folder), read_state(self.folder)
+            if there and known is None:
+                raise CorruptState(f"the state of {self.folder} is lost", "type: rdv dev-cluster down, then up")
+            if not there:
+                self.folder.chmod(0o700)  # servers keep tokens in their data
             begun: list[Member] = []
             try:
                 self._state = state = known or new_state(self._holds, usual=not self._tied)
+                write_state(self.folder, state)
                 wanted = tuple(one for one in EXTRAS if one in (*extras, *state.extras))
                 if self._servers is None or wanted != state.extras:
                     state.extras = wanted
@@ -81,6 +85,7 @@ class DevCluster:
             return False
         try:
             with locked(self.folder, lambda folder: None):
+                check_ours(self.folder)
                 self._take_down()
         except FileNotFoundError:  # another command was faster
             return False
@@ -237,4 +242,3 @@ def _live_pid(state: State, name: str) -> int:
 
 def _make_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chmod(folder, 0o700)

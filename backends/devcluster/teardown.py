@@ -12,7 +12,20 @@ from rdv.backends.devcluster.docker import remove_traces
 from rdv.backends.devcluster.environments import CLUSTERS
 from rdv.backends.devcluster.servers import is_ready, marks
 from rdv.backends.devcluster.state import State
-from rdv.errors import RdvError
+from rdv.errors import RdvError, UsageError
+from rdv.files import SCRATCH_PREFIX
+
+_ENTRIES = {"environments.toml", "state.json", "tokens", "consul", "vault", "s3", "hdfs", "docker"}
+_ENTRIES |= {f"nomad-{cluster}" for cluster in CLUSTERS}
+
+
+def check_ours(folder: Path) -> bool:
+    """Whether a folder holds anything; UsageError when that is anything that is not a dev cluster's."""
+    entries = {path.name for path in folder.iterdir() if not path.name.startswith(SCRATCH_PREFIX)}
+    if foreign := sorted(entries - _ENTRIES):
+        what = f"{folder} is no dev cluster's folder: it holds {', '.join(foreign[:3])}"
+        raise UsageError(what, "choose another one with --folder")
+    return bool(entries)
 
 
 def take_down(
@@ -75,4 +88,5 @@ def _delete(folder: Path) -> None:
     """Delete a folder, but nothing that is still mounted below it."""
     if left := leftovers.mounts_below(folder):
         raise RdvError(f"still mounted: {', '.join(left)}", "type: rdv dev-cluster down, once nothing uses it")
+    check_ours(folder)
     shutil.rmtree(folder)

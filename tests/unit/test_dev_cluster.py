@@ -182,3 +182,28 @@ def test_without_servers_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="make servers"):
         cluster.up()
     assert not (tmp_path / "none").exists()
+
+
+def test_somebody_elses_folder_is_left_alone(tmp_path: Path) -> None:
+    """Neither `up` nor `down` touches a folder that holds anything but a dev cluster."""
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "state.json").write_text("{")
+    cluster = DevCluster(tmp_path, {})
+    for command in (cluster.up, cluster.down):
+        with pytest.raises(UsageError, match=r"thesis\.txt"):
+            command()
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_lost_state_ends_in_nothing(tmp_path: Path) -> None:
+    """A folder whose state is lost or broken cannot be brought up, and can be taken down."""
+    folder = tmp_path / "cluster"
+    for broken in (None, "{"):
+        (folder / "consul" / "data").mkdir(parents=True)
+        if broken:
+            (folder / "state.json").write_text(broken)
+        cluster = DevCluster(folder, {})
+        with pytest.raises(CorruptState, match="rdv dev-cluster down"):
+            cluster.up()
+        assert cluster.down()
+        assert not folder.exists()
