@@ -213,25 +213,54 @@ def test_the_doctor_names_what_is_missing(person: Person, nomad_call: Callable[.
     assert not [one for one in mended if one["verdict"] == "FAIL"]
 
 
-def test_an_interrupted_start_leaves_nothing(environ: dict[str, str], is_live: bool) -> None:
-    """Ctrl-C while servers start ends with 130, and nothing of them is left; the usual ports being taken is fine."""
+@pytest.fixture
+def other(environ: dict[str, str], is_live: bool) -> Iterator[Person]:
+    """A person without a cluster yet."""
     if not is_live:
         pytest.skip("needs the real servers; type: make test-cluster")
     top = Path(tempfile.mkdtemp(prefix="rdv-dc-"))
-    with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, top, ignore_errors=True)
-        taken = stack.enter_context(socket.socket())
+    someone = Person(top, environ)
+    yield someone
+    someone.cluster("down")
+    shutil.rmtree(top, ignore_errors=True)
+
+
+def begun(person: Person) -> subprocess.Popen[str]:
+    """`up`, which has started its first servers."""
+    process = person.start("dev-cluster", "up", "--folder", str(person.folder))
+    until = time.monotonic() + HANG_S
+    while not ((state := read_state(person.folder)) and state.processes) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert state
+    assert state.processes
+    return process
+
+
+def test_an_interrupted_start_leaves_nothing(other: Person) -> None:
+    """Ctrl-C while servers start ends with 130, and nothing of them is left; the usual ports being taken is fine."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):  # somebody has it already: as good
             taken.bind(("127.0.0.1", 8500))
             taken.listen()
-        someone = Person(top, environ)
-        process = someone.start("dev-cluster", "up", "--folder", str(someone.folder))
-        until = time.monotonic() + HANG_S
-        while not (someone.folder / "state.json").exists() and time.monotonic() < until:
-            time.sleep(0.01)
-        assert someone.state().ports["consul"][0] != 8500
+        process = begun(other)
+        assert other.state().ports["consul"][0] != 8500
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=HANG_S)
-        assert process.returncode == Exit.INTERRUPTED
-        assert not remains(someone.folder)
-        assert someone.cluster("status").returncode == Exit.UNREACHABLE
+    assert process.returncode == Exit.INTERRUPTED
+    assert not remains(other.folder)
+    assert other.cluster("status").returncode == Exit.UNREACHABLE
+
+
+def test_servers_that_nobody_remembers_are_found(other: Person) -> None:
+    """After kill -9 of `up` and the loss of what it had written down, `up` says so and `down` leaves nothing."""
+    process = begun(other)
+    process.kill()
+    process.communicate(timeout=HANG_S)
+    (other.folder / "state.json").unlink()
+    assert remains(other.folder)[:-1]
+    told = other.cluster("up")
+    assert told.returncode == Exit.FAILED
+    assert "rdv dev-cluster down" in told.stderr
+    assert other.cluster("down").returncode == 0
+    assert not remains(other.folder)
