@@ -99,7 +99,7 @@ class Asked:
 def _ahead_s(date: str, asked: float, answered: float) -> float | None:
     """How far a Date header, which has whole seconds, is ahead of our clock while it may have been written."""
     try:
-        told = parsedate_to_datetime(date)
+        told = parsedate_to_datetime(date.partition(" GMT")[0] + " GMT")  # Hadoop tells it twice in one header
     except (TypeError, ValueError):
         return None
     server = (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()

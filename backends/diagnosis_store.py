@@ -11,6 +11,8 @@ from rdv.errors import LostRace, RdvError
 from rdv.ids import short_id
 
 _ADDRESS = {"s3": "endpoint", "hdfs": "url"}
+# what a server answers to without knowing who asks
+_OPEN = {"s3": "/", "hdfs": "/jmx?qry=none"}
 
 
 def diagnose(place: str) -> Iterator[Seen]:
@@ -20,7 +22,7 @@ def diagnose(place: str) -> Iterator[Seen]:
     addresses = [one for one in options.get(_ADDRESS.get(scheme, ""), "").split(";") if one]
     for address in addresses:
         server = Asked(scheme, address)
-        told = server.ask("/", known=False)
+        told = server.ask(_OPEN[scheme], known=False)
         remedy = server.remedy("start it, or name another one in the place")
         yield Seen(scheme, bool(told.status), address if told.status else told.said, remedy)
         if told.status:

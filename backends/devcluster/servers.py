@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rdv.backends.devcluster.child import ServerProcess
 from rdv.backends.devcluster.consul import ConsulServer
-from rdv.backends.devcluster.docker import DockerEngine, note_traces
+from rdv.backends.devcluster.docker import DockerEngine, note_traces, remove_traces
 from rdv.backends.devcluster.environments import BATCH, CLUSTERS, SERVICES, Addresses, auth_name
 from rdv.backends.devcluster.hdfs import HdfsServers, is_operational
 from rdv.backends.devcluster.http import answers_at, call
@@ -92,7 +92,12 @@ class Servers:
 
     def _launch_docker(self) -> None:
         assert self.docker is not None
-        note_traces(self.docker.folder)
+        folder = self.docker.folder
+        note_traces(folder)
+        if (folder / "exec").exists():  # one was killed: its containers end, as they do when it starts by itself
+            remove_traces(folder)
+        for left in ("docker.pid", "exec/containerd/containerd.pid"):  # taken for signs of life
+            (folder / left).unlink(missing_ok=True)
         self.docker.process.start()
 
 

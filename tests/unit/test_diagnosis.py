@@ -30,6 +30,14 @@ def test_a_clock_is_judged_within_the_whole_seconds_that_it_tells(now: float, to
     assert abs(told) >= abs(off_s) - took_s - 1 - 1e-3
 
 
+def test_a_moment_that_is_told_twice() -> None:
+    """A Date header with the same moment twice, as Hadoop's servers send it, is one; anything else is none."""
+    date = formatdate(1e9, usegmt=True)
+    assert _ahead_s(f"{date}, {date}", 1e9, 1e9) == 0
+    assert _ahead_s("", 1e9, 1e9) is None
+    assert _ahead_s("yesterday", 1e9, 1e9) is None
+
+
 def test_a_clock_that_is_adrift_is_a_finding() -> None:
     """Some seconds apart fail with a remedy, agreement passes, and a server that tells no time is not judged."""
     server = Asked("consul", "http://127.0.0.1:1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -231,6 +233,10 @@ def test_docker_and_hdfs_beside_the_others(new_dev_cluster: Any, in_ci: bool) ->
         assert all(one["ready"] for one in cluster.status())
         assert [one["server"] for one in cluster.status()][-2:] == ["hdfs", "docker"]
         assert cluster.environments()["dev"]["intermediate"].startswith("hdfs:/rdv/dev?")
+        cluster.servers.hdfs.process.kill()
+        os.kill(cluster.servers.docker.process.pid, signal.SIGKILL)
+        assert cluster.up() == ("hdfs", "docker")
+        assert all(one["ready"] for one in cluster.status())
         assert _network() == before
     finally:
         cluster.down()

@@ -123,6 +123,20 @@ def test_the_environments_are_written(person: Person) -> None:
     assert person.folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_two_clusters_know_nothing_of_each_other(person: Person, dev_cluster: Any) -> None:
+    """A person's cluster and a test's run at once: no port in common, no Nomad server in the other's, no key."""
+    mine, theirs = person.state(), read_state(dev_cluster.folder)
+    assert theirs is not None
+    assert all(one["ready"] for one in [*person.status().values(), *dev_cluster.status()])
+    ports = [{port for some in state.ports.values() for port in some} for state in (mine, theirs)]
+    assert not ports[0] & ports[1]
+    assert not set(mine.task_ports.values()) & set(theirs.task_ports.values())
+    for nomad in dev_cluster.servers.nomads.values():
+        assert len(nomad.call("GET", "/v1/agent/members").json()["Members"]) == 1
+    assert dev_cluster.servers.consul.call("PUT", "/v1/kv/rdv/dev/theirs", b"theirs").ok
+    assert dev_cluster.servers.consul.call("GET", "/v1/kv/rdv/dev/kept").status == 404
+
+
 def test_what_died_is_started_again(person: Person) -> None:
     """After kill -9 of servers `status` says so with 5, `up` starts these and no other, and nothing is lost."""
     from rdv.backends.devcluster.http import call
