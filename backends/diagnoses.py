@@ -32,7 +32,9 @@ def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
     if place := _server_place(project, "secrets", "vault"):
         yield from _guarded("vault", diagnosis_vault.diagnose(place, environ, role))
     if cluster:
-        yield from _guarded("nomad", diagnosis_nomad.diagnose(cluster, environ, project.env))
+        sizes = project.config.train.memory_mb
+        found = diagnosis_nomad.diagnose(cluster, environ, project.env, sizes, project.folder)
+        yield from _guarded("nomad", found)
     for setting, place in _stores(project).items():
         yield from _guarded(setting, _store(project, environ, setting, place))
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rdv.backends.diagnosis import Asked, Seen, Told, options_of, token_of
+from rdv.errors import NotAuthorised, RdvError
 
 _START = "start the server, or name another one in the place: ?address=URL"
 _TOKEN = "put a valid token into the place's token_file, or set NOMAD_TOKEN"
 # of Nomad's folder on a node, below which it collects what ended early and refuses images
 _FREE_SHARE, _FREE_BYTES = 0.1, 1 << 30
-_PARENTS = "rdv-step-"
 
 
-def diagnose(place: str, environ: Mapping[str, str], env: str) -> Iterator[Seen]:
-    """Whether Nomad answers, refuses strangers, lets this token run steps, and has nodes and parent jobs for them."""
+def diagnose(
+    place: str, environ: Mapping[str, str], env: str, classes_mb: Sequence[int], folder: Path
+) -> Iterator[Seen]:
+    """Whether Nomad answers, refuses strangers, lets this token run steps, and has nodes and parent jobs for them.
+
+    classes_mb: the sizes of steps. folder: of the project whose environment is named env.
+    """
     namespace, options = options_of(place)
     address = options.get("address") or environ.get("NOMAD_ADDR", "http://127.0.0.1:4646")
     server = Asked("nomad", address, "X-Nomad-Token", token_of(options, environ, "NOMAD_TOKEN"))
@@ -40,7 +46,7 @@ def diagnose(place: str, environ: Mapping[str, str], env: str) -> Iterator[Seen]
     yield _namespaces(server, wanted)
     yield _rights(server, wanted)
     yield from _nodes(server, options.get("driver", "raw_exec"))
-    yield _parents(server, wanted[0], env)
+    yield _parents(place, classes_mb, folder, env)
 
 
 def _token(server: Asked, own: Told) -> Iterator[Seen]:
@@ -121,12 +127,18 @@ def _disk(server: Asked, nodes: list[Mapping[str, Any]]) -> Seen:
     return Seen("nomad disk", not full, found, "free some on that node; `nomad system gc` removes what has ended")
 
 
-def _parents(server: Asked, namespace: str, env: str) -> Seen:
+def _parents(place: str, classes_mb: Sequence[int], folder: Path, env: str) -> Seen:
     """Whether the parent jobs are registered that steps are dispatched from."""
-    told = server.ask(f"/v1/jobs?namespace={namespace}&prefix={_PARENTS}")
-    if not told.ok:
-        return Seen("parent jobs", None, f"this token may not see them: {told.said}")
-    there = [one["ID"] for one in told.body if one.get("ParameterizedJob") and one["Status"] == "running"]
-    if not there:
-        return Seen("parent jobs", None, f"none in {namespace}; the first dispatch from {env} registers them")
-    return Seen("parent jobs", True, f"{len(there)} in {namespace}")
+    from rdv.backends.nomad_jobs import NomadJobs
+
+    remedy = f"type: rdv jobs register --env {env}"
+    try:
+        changes = NomadJobs(folder, place).register(classes_mb, (), plan_only=True)
+    except NotAuthorised:
+        return Seen("parent jobs", None, "this token may not register jobs, and so not compare them")
+    except RdvError as error:
+        return Seen("parent jobs", False, error.what, error.hint or remedy)
+    missing = [one.job for one in changes if one.change == "new"]
+    other = [f"{one.job} differs in {', '.join(one.differs)}" for one in changes if one.change == "changed"]
+    found = "; ".join([*([f"{len(missing)} of {len(changes)} are missing"] if missing else []), *other])
+    return Seen("parent jobs", not found, found or f"{len(changes)}, one for each size of step", remedy)

@@ -12,6 +12,7 @@ from typing import Any
 from rdv.backends.devcluster import environments, leftovers, rights
 from rdv.backends.devcluster.adopted import boot, born
 from rdv.backends.devcluster.nomad import NomadServers
+from rdv.backends.devcluster.parents import register_parents
 from rdv.backends.devcluster.programs import cache_folder, write_private
 from rdv.backends.devcluster.servers import Member, Servers, address, addresses, is_ready, marks, names
 from rdv.backends.devcluster.state import Recorded, State, locked, new_secret, new_state, read_state, write_state
@@ -154,6 +155,8 @@ class DevCluster:
             jobs.append(_in_turn(later.settle, _later(_each, servers.hdfs.make_folder, environments.hdfs_folder)))
         self._together(jobs, [*clients, *([later] if later else [])])
         write_private(self.folder / "environments.toml", self.environments_toml())
+        clusters = [settings["cluster"].partition(":")[2] for settings in self.environments().values()]
+        register_parents(clusters, self.folder, self._say)
 
     def _consul_rights(self, servers: Servers, state: State, tokens: Path) -> None:
         agents = {cluster: state.secrets[f"agents-{cluster}"] for cluster in environments.CLUSTERS}

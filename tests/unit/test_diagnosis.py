@@ -54,7 +54,7 @@ def test_nobody_answers(host: str) -> None:
     for found in (
         list(diagnosis_consul.diagnose(f"rdv/dev?{address}", {})),
         list(diagnosis_vault.diagnose(f"secret/rdv/dev?{address}", {})),
-        list(diagnosis_nomad.diagnose(f"dev?{address}", {}, "dev")),
+        list(diagnosis_nomad.diagnose(f"dev?{address}", {}, "dev", (512,), Path())),
         list(diagnosis_store.diagnose(f"s3:bucket?endpoint=http://{host}:1")),
     ):
         assert [(one.good, one.remedy) for one in found] == [(False, "type: rdv dev-cluster up")]

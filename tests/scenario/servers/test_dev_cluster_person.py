@@ -208,6 +208,15 @@ def test_the_doctor_names_what_is_missing(person: Person, nomad_call: Callable[.
     state, pids = person.state(), person.status()
     keys = json.loads((person.folder / "vault" / "keys.json").read_text())
     vault = {"X-Vault-Token": keys["root_token"]}
+    parents = nomad_call("GET", "/v1/jobs?namespace=production&prefix=rdv-step-").json()
+    for job in parents[:2]:
+        assert nomad_call("DELETE", f"/v1/job/{job['ID']}?namespace=production&purge=true").ok
+    told = person.doctor("production")["parent jobs"]
+    assert told["verdict"] == "FAIL"
+    assert told["found"].startswith("2 of ")
+    assert told["remedy"] == "type: rdv jobs register --env production"
+    assert person("jobs", "register", "--env", "production").returncode == 0
+    assert person.doctor("production")["parent jobs"]["verdict"] == "PASS"
     assert nomad_call("DELETE", "/v1/acl/policy/rdv-dev").ok
     assert nomad_call("DELETE", "/v1/namespace/staging-pipelines").ok
     assert call(state.ports["vault"][0], "DELETE", "/v1/sys/policies/acl/rdv-dev-workloads", None, vault).ok
