@@ -85,7 +85,7 @@ class ArtifactStore:
 
     def names(self, prefix: str = "") -> set[str]:
         """The names of all artifacts that begin with a prefix, by one listing of the store."""
-        return {name for name, rest in map(_split, self._blobs.keys(prefix)) if rest == MANIFEST}
+        return {name for name, rest in map(_split, self._blobs.keys(prefix, skip=ATTEMPTS)) if rest == MANIFEST}
 
     def verify(self, name: str) -> list[str]:
         """What is wrong with an artifact, a sentence a problem; empty when every file is as its manifest says."""

@@ -58,12 +58,12 @@ class DirBlobs:
                 return path
         raise NotFound(f"the store has no {key}", "see `rdv artifacts list`")
 
-    def keys(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str, skip: str = "") -> Iterator[str]:
         """All keys that begin with a prefix, sorted; one walk over the folders that can hold them."""
         folder, _, beginning = check_prefix(prefix).rpartition("/")
         with _translated(prefix):
             top = self._at(folder) if folder else self._root
-            return iter(sorted(_walk(top, folder and folder + "/", beginning)))
+            return iter(sorted(_walk(top, folder and folder + "/", beginning, skip)))
 
     def delete(self, key: str) -> None:
         """Remove a key and the folders that it leaves empty; absent is fine."""
@@ -111,13 +111,14 @@ class DirBlobs:
             sync_folder(folder)
 
 
-def _walk(folder: Path, before: str, beginning: str) -> Iterator[str]:
+def _walk(folder: Path, before: str, beginning: str, skip: str) -> Iterator[str]:
     with _ignore_missing(), os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith(beginning) or (not before and entry.name == SCRATCH):
                 continue
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(folder / entry.name, f"{before}{entry.name}/", "")
+                if entry.name != skip:
+                    yield from _walk(folder / entry.name, f"{before}{entry.name}/", "", skip)
             elif entry.is_file(follow_symlinks=False):
                 yield before + entry.name
 

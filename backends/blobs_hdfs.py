@@ -92,11 +92,11 @@ class HdfsBlobs:
                 part.unlink(missing_ok=True)
         return into
 
-    def keys(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str, skip: str = "") -> Iterator[str]:
         """All keys that begin with a prefix, sorted; one listing a folder, several at a time."""
         folder, _, beginning = check_prefix(prefix).rpartition("/")
         with self._translated(prefix):
-            return iter(sorted(self._walk(folder and folder + "/", beginning)))
+            return iter(sorted(self._walk(folder and folder + "/", beginning, skip)))
 
     def delete(self, key: str) -> None:
         """Remove a key and the folders that it leaves empty; absent is fine."""
@@ -173,7 +173,7 @@ class HdfsBlobs:
             raise Unreachable(f"{self._where} broke off {key} after {size} of {wanted} bytes", "try again")
         return data
 
-    def _walk(self, folder: str, beginning: str) -> list[str]:
+    def _walk(self, folder: str, beginning: str, skip: str) -> list[str]:
         found: list[str] = []
         with ThreadPoolExecutor(_THREADS, "rdv-hdfs-list") as pool:
             level = [(folder, beginning)]
@@ -183,7 +183,10 @@ class HdfsBlobs:
                 for (parent, begin), entries in zip(level, listed, strict=True):
                     for name, is_file in entries:
                         if name.startswith(begin) and not (not parent and name == SCRATCH):
-                            (found.append(parent + name) if is_file else below.append((f"{parent}{name}/", "")))
+                            if is_file:
+                                found.append(parent + name)
+                            elif name != skip:
+                                below.append((f"{parent}{name}/", ""))
                 level = below
         return found
 

@@ -35,13 +35,13 @@ class RoutedBlobs:
         """A local file with the key's bytes, as its home gives it. NotFound when absent."""
         return self._home(key).fetch(key, into)
 
-    def keys(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str, skip: str = "") -> Iterator[str]:
         """All keys that begin with a prefix, sorted; one listing of each store that can hold one."""
         first, slash, _ = check_prefix(prefix).partition("/")
         if slash:
-            return self._home(prefix).keys(prefix)
+            return self._home(prefix).keys(prefix, skip)
         found = [(self._served, one) for one in sorted(SERVED) if one.startswith(first)] + [(self._rest, prefix)]
-        return heapq.merge(*(self._own(store, beginning) for store, beginning in found))
+        return heapq.merge(*(self._own(store, beginning, skip) for store, beginning in found))
 
     def delete(self, key: str) -> None:
         """Remove a key from its home; absent is fine."""
@@ -57,8 +57,8 @@ class RoutedBlobs:
         at, _, name = unfinished.partition("/")
         (self._served, self._rest)[int(at)].discard(name)
 
-    def _own(self, store: Blobs, prefix: str) -> Iterator[str]:
-        return (key for key in store.keys(prefix) if self._home(key) is store)
+    def _own(self, store: Blobs, prefix: str, skip: str) -> Iterator[str]:
+        return (key for key in store.keys(prefix, skip) if self._home(key) is store)
 
     def _home(self, key: str) -> Blobs:
         return self._served if key.partition("/")[0] in SERVED else self._rest

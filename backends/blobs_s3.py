@@ -21,7 +21,7 @@ import botocore.loaders
 import botocore.session
 from boto3.s3.transfer import TransferConfig
 
-from rdv.backends.keys import check_key, check_prefix
+from rdv.backends.keys import check_key, check_prefix, lies_below
 from rdv.backends.ports import Secrets
 from rdv.backends.s3_errors import in_our_words, is_absent, is_conflict
 from rdv.backends.s3_keys import SecretKeys
@@ -102,10 +102,10 @@ class S3Blobs:
                 raise
         return into
 
-    def keys(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str, skip: str = "") -> Iterator[str]:
         """All keys that begin with a prefix, sorted; one listing, a thousand keys a request."""
         start = self._prefix + check_prefix(prefix)
-        return self._keys(prefix, start)
+        return (key for key in self._keys(prefix, start) if not lies_below(key, prefix, skip))
 
     def delete(self, key: str) -> None:
         """Remove a key; absent is fine."""

@@ -27,5 +27,10 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def lies_below(key: str, prefix: str, skip: str) -> bool:
+    """Whether a key lies below a segment called `skip` that is not part of the prefix's own folders."""
+    return bool(skip) and f"/{skip}/" in "/" + key[prefix.rfind("/") + 1 :]
+
+
 def _is_segment(part: str) -> bool:
     return bool(_SEGMENT.fullmatch(part)) and part not in (".", "..") and len(part) <= MAX_SEGMENT_CHARS

@@ -36,8 +36,11 @@ class Blobs(Protocol):
         """A local file with the key's bytes: `into`, or the stored file itself. NotFound when absent."""
         ...
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """All keys that begin with a prefix, sorted; one listing, not a request a key."""
+    def keys(self, prefix: str, skip: str = "") -> Iterator[str]:
+        """All keys that begin with a prefix, sorted; one listing, not a request a key.
+
+        skip: leave out what lies below a segment of this name behind the prefix; folders of it need not be listed.
+        """
         ...
 
     def delete(self, key: str) -> None:

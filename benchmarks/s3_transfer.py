@@ -43,7 +43,8 @@ def ours_s(server: S3Server, bucket: str, made: Path, into: Path) -> tuple[float
 def boto3_s(server: S3Server, bucket: str, made: Path, into: Path) -> tuple[float, float]:
     """The same with boto3's own upload and download."""
     style = botocore.config.Config(s3={"addressing_style": "path"}, signature_version="s3v4")
-    client: Any = boto3.client("s3", endpoint_url=server.endpoint, region_name=REGION, config=style)
+    session = boto3.Session(server.access_key, server.secret_key, region_name=REGION)
+    client: Any = session.client("s3", endpoint_url=server.endpoint, config=style)
     begun = time.perf_counter()
     client.upload_file(str(made / "file"), bucket, "file")
     put_s = time.perf_counter() - begun

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rdv.records import Pointer, Version
 
 MODELS = "models/"
+_READERS = 8
 UNFINISHED_DAYS = 1.0
 """A write that was begun longer ago has no writer any more."""
 
@@ -57,8 +59,10 @@ def registered(registry: Registry) -> tuple[list[Version], dict[str, Pointer]]:
 
 def manifests(store: ArtifactStore, prefix: str = "") -> dict[str, Manifest]:
     """The readable manifests of all artifacts that begin with a prefix, by name."""
-    found = {name: store.manifest(name) for name in sorted(store.names(prefix))}
-    return {name: manifest for name, manifest in found.items() if manifest is not None}
+    names = sorted(store.names(prefix))
+    with ThreadPoolExecutor(_READERS, "rdv-manifests") as pool:
+        found = zip(names, pool.map(store.manifest, names), strict=True)
+        return {name: manifest for name, manifest in found if manifest is not None}
 
 
 def artifact_records(project: Project, prefix: str) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 
 import msgspec
 
@@ -11,16 +10,16 @@ from rdv.backends.ports import Cluster, Outcome, Registry, Resources, Status, St
 from rdv.config import Environment, Project
 from rdv.errors import CorruptArtifact, Interrupted, RdvError, Refused, StepFailed
 from rdv.pipelines.attempts import Attempt, after
-from rdv.pipelines.base import NotYet, Store, Task, class_path
+from rdv.pipelines.base import Store, Task, class_path
 from rdv.pipelines.events import Event, OnEvent
 from rdv.pipelines.gate import Verdict
 from rdv.pipelines.joins import Joins
 from rdv.pipelines.memory import Peaks
-from rdv.pipelines.metrics import Metric
-from rdv.pipelines.names import canonical_parameters, parameters_text
+from rdv.pipelines.names import canonical_parameters
 from rdv.pipelines.naming import Naming
 from rdv.pipelines.publish import publish_version, published_version, version_record
 from rdv.pipelines.scratch import scratch_folder
+from rdv.pipelines.sought import Sought, shown
 from rdv.pipelines.step import Payload, now_text, pack, publish_config
 from rdv.pipelines.validate import ValidateTask
 from rdv.records import Version
@@ -28,51 +27,6 @@ from rdv.records import Version
 _PAUSE_S = 0.5
 _LOOK_S = 2.0
 """How long a stopped run may take to notice that it left a step to another one."""
-
-
-class Sought:
-    """The points of a sweep and what is best among them. train: the training task at any point."""
-
-    def __init__(self, naming: Naming, train: Task, points: Sequence[str], metric: Metric) -> None:
-        self._naming, self._train, self.metric = naming, train, metric
-        self.points = tuple(points)
-        self._names: dict[str, str] = {}
-        self._best = ""
-
-    def pending(self) -> list[str]:
-        """The points without a model."""
-        left = [point for point in self.points if point not in self._names]
-        if left:
-            self._names |= self._naming.points_done(self._train, left)
-        return [point for point in left if point not in self._names]
-
-    def chosen(self) -> str:
-        """The point with the best metric on the validation part, of equal ones the first; else NotYet."""
-        if self._best:
-            return self._best
-        if self.pending():
-            raise NotYet
-        best = None
-        for point in self.points:
-            value = self.value(point)
-            if value is not None and (best is None or (value > best if self.metric.maximise else value < best)):
-                best, self._best = value, point
-        if best is None:
-            raise StepFailed(f"no model has a value of {self.metric.name}", "see `metric` of the model in rdv.toml")
-        return self._best
-
-    def shown(self, point: str) -> str:
-        """A point as its artifact's name shows it."""
-        return shown(self._train.at(point))
-
-    def name(self, point: str) -> str:
-        """The artifact of a point that has one."""
-        return self._names[point]
-
-    def value(self, point: str) -> float | None:
-        """The metric of a point's model on the validation part; None when it has none."""
-        manifest = self._naming.catalog.look(self._names[point])
-        return manifest.metrics.get(f"validation_{self.metric.name}") if manifest else None
 
 
 class Execution:
@@ -302,8 +256,3 @@ class Execution:
                 with scratch_folder(self._project.state) as scratch:
                     self._config = publish_config(self._store, self._project, self._model, scratch)
             return self._config
-
-
-def shown(task: Task) -> str:
-    """The hyperparameters that a task's name shows, as text."""
-    return parameters_text({name: value for name, value in task.values.items() if name in task.shown()})

@@ -14,11 +14,11 @@ from rdv.errors import RdvError, Refused
 from rdv.manifest import Manifest
 from rdv.pipelines.base import NotYet, Task
 from rdv.pipelines.evaluate import EvaluateTask
-from rdv.pipelines.execution import Sought, shown
 from rdv.pipelines.names import explain_difference, name_prefix, nearest
 from rdv.pipelines.naming import Catalog, Naming
 from rdv.pipelines.publish import PublishTask, champion_artifact, published_version, version_record
 from rdv.pipelines.runner import Prepared, TrainRequest
+from rdv.pipelines.sought import Sought, shown
 from rdv.pipelines.validate import ValidateTask
 
 Standing = Literal["done", "would run", "missing input"]

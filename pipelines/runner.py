@@ -23,7 +23,7 @@ from rdv.errors import Exit, RdvError, StepFailed, UsageError
 from rdv.pipelines.base import Context, Store
 from rdv.pipelines.ender import Ender
 from rdv.pipelines.events import Event, OnEvent
-from rdv.pipelines.execution import Execution, Sought
+from rdv.pipelines.execution import Execution
 from rdv.pipelines.joins import Joins
 from rdv.pipelines.leftovers import Leftovers
 from rdv.pipelines.luigi_threads import build, forget_tasks
@@ -35,6 +35,7 @@ from rdv.pipelines.publish import PublishTask, champion_artifact, champion_versi
 from rdv.pipelines.runs import LOG, RunFolder, RunRecord, RunState, new_run
 from rdv.pipelines.scratch import sweep_scratch
 from rdv.pipelines.shared_runs import Pulse, SharedRuns
+from rdv.pipelines.sought import Sought
 from rdv.pipelines.step import now_text
 from rdv.pipelines.sweep import Sweep, coerce, parse_axes
 from rdv.pipelines.train import TrainTask, train_class
@@ -229,7 +230,7 @@ class _Run:
         template = prepared.train(
             context=prepared.context, model=prepared.request.model, period=prepared.period.text(), point=""
         )
-        execution.sought = Sought(naming, template, prepared.points(), prepared.metric)
+        execution.sought = Sought(naming, template, prepared.points(), prepared.metric, store)
         return execution
 
     def _work(self, execution: Execution, parallel: int) -> Exit:

@@ -204,7 +204,21 @@ class BlobsContract:
         blobs.create("a/b", b"3")
         assert blobs.read("a/b") == b"3"
 
-    def test_a_reader_never_sees_half_a_blob(self, door: Door, blobs: Blobs) -> None:
+    def test_a_listing_may_leave_folders_out(self, blobs: Blobs) -> None:
+        """What lies below a folder of the name that is to be skipped is not listed, unless the prefix leads into it.
+
+        A key whose last segment is that name is no folder, and stays.
+        """
+        every = ["k/a/m", "k/a/skip/1", "k/a/skip/2/3", "k/b/skipped/1", "k/c/skip", "k/skip/m"]
+        for key in every:
+            blobs.create(key, b"")
+        assert list(blobs.keys("k/", skip="skip")) == ["k/a/m", "k/b/skipped/1", "k/c/skip"]
+        assert list(blobs.keys("", skip="skip")) == ["k/a/m", "k/b/skipped/1", "k/c/skip"]
+        assert list(blobs.keys("k/a/skip/", skip="skip")) == ["k/a/skip/1", "k/a/skip/2/3"]
+        assert list(blobs.keys("k/a/sk", skip="skip")) == []
+        assert list(blobs.keys("k/")) == every
+
+    def test_of_racing_writers_one_wins_sees_half_a_blob(self, door: Door, blobs: Blobs) -> None:
         """While another process creates large blobs, every read is nothing or the whole."""
         size, count = 2_000_000, 10
         child = door.start([(f"k/{at}", size, "x") for at in range(count)])
