@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ from rdv.backends.devcluster.state import State
 from rdv.backends.devcluster.vault import VaultServer
 
 _LOOK_S = 2.0
-_MEMORY_MB = {BATCH: 4096, SERVICES: 4096}
+# of this machine's memory, what tasks of each cluster may reserve together; a test's clusters have less
+_SHARE = {BATCH: 0.5, SERVICES: 0.25}
+_TIED_MB = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Servers:
                 environ,
                 tied,
                 cluster,
-                _MEMORY_MB[cluster],
+                _TIED_MB if tied else memory_mb(cluster),
                 ports[f"nomad-{cluster}"],
                 secrets[f"nomad-{cluster}"],
                 Links(auth_name(cluster), self.consul.port, secrets[f"agents-{cluster}"], self.vault.port),
@@ -99,6 +102,12 @@ class Servers:
         for left in ("docker.pid", "exec/containerd/containerd.pid"):  # taken for signs of life
             (folder / left).unlink(missing_ok=True)
         self.docker.process.start()
+
+
+def memory_mb(cluster: str) -> int:
+    """What the tasks of a person's Nomad cluster may reserve together."""
+    machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(_TIED_MB, int(_SHARE[cluster] * machine_bytes) >> 20)
 
 
 def names(extras: tuple[str, ...]) -> list[str]:

@@ -33,12 +33,22 @@ class Person:
     def __init__(self, top: Path, environ: dict[str, str]) -> None:
         self.folder, self.project, self._environ = top / "cluster", top / "project", environ
         self.project.mkdir()
+        self._started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command that has begun."""
         argv = [sys.executable, "-P", "-m", "rdv.cli", *arguments]
         pipe = subprocess.PIPE
-        return subprocess.Popen(argv, cwd=self.project, env=self._environ, stdout=pipe, stderr=pipe, text=True)
+        process = subprocess.Popen(argv, cwd=self.project, env=self._environ, stdout=pipe, stderr=pipe, text=True)
+        self._started.append(process)
+        return process
+
+    def leave(self) -> subprocess.CompletedProcess[str]:
+        """End what was begun and not awaited, for which a failed test has no more time, and the cluster."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+        return self.cluster("down")
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command that has ended."""
@@ -93,7 +103,7 @@ def person(environ: dict[str, str], is_live: bool) -> Iterator[Person]:
         (someone.project / "rdv.toml").write_text(PROJECT + someone.cluster("env").stdout)
         yield someone
     finally:
-        down = someone.cluster("down")
+        down = someone.leave()
         left = remains(someone.folder)
         shutil.rmtree(top, ignore_errors=True)
     assert down.returncode == 0, down.stderr
@@ -244,7 +254,7 @@ def other(environ: dict[str, str], is_live: bool) -> Iterator[Person]:
     top = Path(tempfile.mkdtemp(prefix="rdv-dc-"))
     someone = Person(top, environ)
     yield someone
-    someone.cluster("down")
+    someone.leave()
     shutil.rmtree(top, ignore_errors=True)
 
 
