@@ -8,8 +8,9 @@ from typing import Literal
 import msgspec
 
 EventKind = Literal[
-    "planned", "dispatched", "joined", "done", "again", "failed", "chosen", "verdict", "published", "left", "ended"
-]
+    "planned", "dispatched", "joined", "done", "again", "failed", "chosen", "verdict", "published", "left", "away",
+    "ended",
+]  # fmt: skip
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TypeVar
 
 import msgspec
 
 from rdv.backends.ports import Cluster, Outcome, Registry, Resources, Status, StepSpec
 from rdv.config import Environment, Project
-from rdv.errors import CorruptArtifact, Interrupted, RdvError, Refused, StepFailed
+from rdv.errors import CorruptArtifact, Interrupted, NotAuthorised, RdvError, Refused, StepFailed, Unreachable
 from rdv.pipelines.attempts import Attempt, after
 from rdv.pipelines.base import Store, Task, class_path
 from rdv.pipelines.events import Event, OnEvent
@@ -25,6 +28,9 @@ from rdv.pipelines.validate import ValidateTask
 from rdv.records import Version
 
 _PAUSE_S = 0.5
+AWAY_S = 60.0
+"""How long a cluster may not answer before the run gives up; what it has dispatched goes on."""
+T = TypeVar("T")
 _LOOK_S = 2.0
 """How long a stopped run may take to notice that it left a step to another one."""
 
@@ -193,22 +199,21 @@ class Execution:
     def _attempt(self, task: Task, payload: Payload, attempt: Attempt) -> Outcome:
         train = self._project.config.train
         resources = Resources(name=f"{attempt.memory_mb}mb", memory_mb=attempt.memory_mb, cpus=1, wall_s=train.wall_s)
-        step = self._cluster.dispatch(
-            StepSpec(
-                run=self.run,
-                name=task.family,
-                token=f"{payload.name}#{attempt.number}",
-                entry=task.entry,
-                payload=pack(payload, self._store, self._project.state),
-                resources=resources,
-                folder=str(self._project.folder),
-            )
+        spec = StepSpec(
+            run=self.run,
+            name=task.family,
+            token=f"{payload.name}#{attempt.number}",
+            entry=task.entry,
+            payload=pack(payload, self._store, self._project.state),
+            resources=resources,
+            folder=str(self._project.folder),
         )
+        step = self._patiently(lambda: self._cluster.dispatch(spec))
         with self._guard:
             self._running[step] = payload.name
         joined = False
         try:
-            joined = self._cluster.wait(step, 0).joined
+            joined = self._patiently(lambda: self._cluster.wait(step, 0)).joined
             if joined and self._joins:
                 self._joins.add(payload.name)
             self.tell("joined" if joined else "dispatched", task, step)
@@ -224,11 +229,29 @@ class Execution:
     def _wait(self, step: str) -> Outcome:
         """The outcome of a step; that of one which is left to another run as soon as it is."""
         while True:
-            outcome = self._cluster.wait(step, _LOOK_S if self._joins else None)
+            outcome = self._patiently(lambda: self._cluster.wait(step, _LOOK_S if self._joins else None))
             if outcome.status.ended:
                 return outcome
             if step in self._left:
                 return msgspec.structs.replace(outcome, status=Status.CANCELLED, reason="it is left to another run")
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """The answer of a cluster that may be away for a while, as while it elects a leader: its steps go on.
+
+        One that has just come back may not yet know whom it lets in.
+        """
+        until = 0.0
+        while True:
+            try:
+                return call()
+            except (Unreachable, NotAuthorised) as error:
+                if not until and isinstance(error, NotAuthorised):
+                    raise
+                if not until:
+                    until = monotonic() + AWAY_S
+                    self.tell("away", text=str(error))
+                if monotonic() > until or self._stopping.wait(_PAUSE_S):
+                    raise
 
     def _payload(self, task: Task) -> Payload:
         name, upstream = self._naming.name(task), self._naming.upstream(task)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import monotonic, sleep
 
 import msgspec
 from msgspec.structs import replace
@@ -131,16 +132,15 @@ class Pulse:
         with self._guard:
             self._record = record
             self._closed.set()
-        ended = threading.Event()
-        for _ in range(int(LAST_WORD_S / _PAUSE_S)):
+        until = monotonic() + LAST_WORD_S
+        while True:
             try:
                 self._write()
                 return True
-            except NotAuthorised:
-                return False
-            except RdvError:
-                ended.wait(_PAUSE_S)
-        return False
+            except RdvError as error:
+                if isinstance(error, NotAuthorised) or monotonic() > until:
+                    return False
+                sleep(_PAUSE_S)
 
     def _write(self) -> None:
         with self._guard:

@@ -80,7 +80,9 @@ def nomad_policies(cluster: str, env: str) -> dict[str, tuple[str, str]]:
     rules = [_namespace_rule(name, _USE if cluster == BATCH else _SERVE) for name in namespaces(cluster, env)]
     found = {policy(env): ("".join(rules) + 'node {\n  policy = "read"\n}\n', "")}
     if cluster == BATCH:
-        found[policy(env, "pipelines")] = (_namespace_rule(env, _USE), pipelines(env))
+        # the second: a pipeline that gets a signal looks whether its own job was stopped
+        rules = [_namespace_rule(env, _USE), _namespace_rule(pipelines(env), ("read-job",))]
+        found[policy(env, "pipelines")] = ("".join(rules), pipelines(env))
     return found
 
 

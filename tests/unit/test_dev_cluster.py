@@ -76,7 +76,7 @@ def test_steps_get_nothing_in_consul_and_only_reading_in_vault() -> None:
     rules, job_namespace = names.nomad_policies("batch", "dev")["rdv-dev-pipelines"]
     assert job_namespace == "dev-pipelines"
     assert 'namespace "dev"' in rules
-    assert 'namespace "dev-pipelines"' not in rules
+    assert 'namespace "dev-pipelines" {\n  capabilities = ["read-job"]\n}\n' in rules
 
 
 def test_a_service_has_the_name_of_its_namespace_in_front() -> None:

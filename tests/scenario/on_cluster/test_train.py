@@ -13,10 +13,12 @@ GRID = "offset=" + ",".join(f"{at}.0" for at in range(40))
 
 
 def test_a_grid_is_trained_once_by_two_at_once(town: Any) -> None:
-    """The same 40 points asked for twice at once: every point is trained once, and both end well with one version."""
-    one, other = (town.start("train", MODEL, "-P", GRID, "-o", "json", state=state) for state in ("", "other"))
+    """The same 40 points asked for twice at once: each is trained once, by as many as there is memory for, 4 here."""
+    command = ("train", MODEL, "-P", GRID, "--set", "train.memory_mb=[1000, 2000]", "-o", "json")
+    one, other = (town.start(*command, state=state) for state in ("", "other"))
     first, second = town.ended(one), town.ended(other)
     assert town.trained() == [float(at) for at in range(40)]
+    assert town.at_once() <= 4
     assert first["version"] == second["version"]
     assert first["trained"] + second["trained"] == 40
     runs = town.rdv("runs", "list", "-o", "json", state="third")

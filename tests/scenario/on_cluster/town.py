@@ -39,6 +39,7 @@ class Sum(TrainTask):
 
     def run_step(self, inputs, output_folder, params):
         from rdv.pipelines.task import load_features
+        begun = time.time()
         with (HERE / "trained").open("a") as file:
             file.write(f"{params['offset']}\\n")
         if (HERE / "fail").exists():
@@ -49,6 +50,8 @@ class Sum(TrainTask):
         while (HERE / "hold").exists() and not (HERE / "go").exists():
             time.sleep(0.02)
         (output_folder / "model.json").write_text(json.dumps({"offset": params["offset"]}))
+        with (HERE / "times").open("a") as file:
+            file.write(f"{begun} {time.time()}\\n")
         return load_features(inputs["features"]).model_info("model.json", "sum")
 """
 
@@ -65,7 +68,7 @@ class Town:
         environment = "".join(f'{port} = "{place}"\n' for port, place in places.items())
         folder.joinpath("rdv.toml").write_text(
             'project = "town"\n[goals.visit]\nschema = "visit.json"\nbudget_ms = 80\nanswer = "number"\ndefault = 0.0\n'
-            "[train]\nmax_parallel = 8\nmemory_mb = [256, 512]\nretries = 0\n"
+            "[serve]\nport = 0\n[train]\nmax_parallel = 8\nmemory_mb = [256, 512]\nretries = 0\n"
             f'[models."{MODEL}"]\ngoal = "visit"\nflavour = "sum"\ntask = "{self.module}:Sum"\ndata = "data.csv"\n'
             f'label = "days"\nmetric = "rmse"\n[environments.{env}]\n{environment}'
         )
@@ -82,6 +85,11 @@ class Town:
         """The points whose training has begun, each as often as it has."""
         file = self.folder / "trained"
         return sorted(float(line) for line in file.read_text().split()) if file.exists() else []
+
+    def at_once(self) -> int:
+        """The most trainings that ran at the same moment, of those that have ended."""
+        spans = [tuple(map(float, line.split())) for line in self.folder.joinpath("times").read_text().splitlines()]
+        return max(sum(begun <= at < ended for begun, ended in spans) for at, _ in spans)
 
     def project(self) -> Project:
         """The project in its environment."""
@@ -137,8 +145,10 @@ class Town:
         return found
 
 
-def make_town(nomad: Any, consul: Any, s3: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Town:
-    """A project in an environment of its own on some servers."""
+def make_town(
+    nomad: Any, consul: Any, s3: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, secrets: str = ""
+) -> Town:
+    """A project in an environment of its own on some servers. secrets: where the S3 server's keys are."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "NOMAD_", "CONSUL_"))]:
         monkeypatch.delenv(name)
     name = f"t-{short_id()}"
@@ -166,6 +176,6 @@ def make_town(nomad: Any, consul: Any, s3: Any, folder: Path, monkeypatch: pytes
         "artifacts": f"s3:{s3.new_bucket()}?endpoint={s3.endpoint}&region=us-east-1&secret=s3",
         "registry": f"consul:rdv/{name}?address={consul.address}&token_file={folder}/consul.token",
         "cluster": f"nomad:{name}?address={nomad.address}&token_file={folder}/nomad.token&pipelines={name}-pipelines",
-        "secrets": f"env:{folder}/secrets.toml",
+        "secrets": secrets or f"env:{folder}/secrets.toml",
     }
     return Town(project, places, nomad)
