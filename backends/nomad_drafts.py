@@ -24,7 +24,7 @@ IMAGE_PYTHON, IMAGE_FOLDER = "/opt/rdv/bin/python", "/project"
 CPU_MHZ = 500
 RESTARTS = 2
 WALL_S = 86400.0
-Variables = dict[str, str | float]
+Variables = dict[str, Any]
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +52,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 def step_draft(namespace: str, options: Mapping[str, str], resources: Resources) -> Draft:
     """The parent job of a resource class's steps. options: of the place."""
     variables: Variables = {
-        **_how(namespace, options),
+        **where_it_runs(namespace, options),
         "cpu_mhz": resources.cpus * CPU_MHZ,
         "memory_mb": resources.memory_mb,
     }
@@ -79,7 +79,7 @@ def task_draft(namespace: str, options: Mapping[str, str], task: TaskClass, fold
         "wall_s": WALL_S,
     }
     variables: Variables = {
-        **_how(namespace, options),
+        **where_it_runs(namespace, options),
         "cpu_mhz": CPU_MHZ,
         "memory_mb": task.memory_mb,
         "folder": project_folder(options, folder),
@@ -97,7 +97,8 @@ def project_folder(options: Mapping[str, str], folder: str) -> str:
     return options.get("folder") or (IMAGE_FOLDER if options.get("driver") == "docker" else folder)
 
 
-def _how(namespace: str, options: Mapping[str, str]) -> Variables:
+def where_it_runs(namespace: str, options: Mapping[str, str]) -> Variables:
+    """What a place says about every job's task: `namespace`, `driver`, `image`, `python` and the role `vault`."""
     driver = options.get("driver", "raw_exec")
     return {
         "namespace": namespace,

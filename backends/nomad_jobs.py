@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rdv.backends import nomad_reaper
 from rdv.backends.nomad_api import NomadApi, parse_place
 from rdv.backends.nomad_drafts import Draft, step_draft, task_draft
+from rdv.backends.pipelines_nomad import pipeline_draft
 from rdv.backends.ports import JobChange, JobInfo, Reaped, Resources, TaskClass
 from rdv.errors import UsageError
 
@@ -22,22 +23,24 @@ _MOST_DIFFERENCES = 20
 class NomadJobs:
     """The `Jobs` port on one namespace of a Nomad cluster, with that of its pipelines where there is one.
 
-    folder: where the project lies here. place: as `NomadCluster`'s.
+    place: as `NomadCluster`'s. consul: whether pipelines get an identity in Consul. folder: the project's, here.
     """
 
-    def __init__(self, folder: Path, place: str) -> None:
+    def __init__(self, place: str, consul: bool, folder: Path) -> None:
         namespace, self._options = parse_place(place)
-        self._api, self._folder = NomadApi(namespace, self._options), folder
+        self._api, self._consul, self._folder = NomadApi(namespace, self._options), consul, folder
         other = self._options.get("pipelines", "")
         self._pipelines = NomadApi(other, self._options) if other and other != self._api.namespace else None
 
     def register(
         self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], plan_only: bool = False
     ) -> Sequence[JobChange]:
-        """Register the parent job of each resource class and of each task class; plan_only: tell what that would do."""
+        """Register the jobs of resource classes, task classes and pipelines; plan_only: tell what that would do."""
         namespace = self._api.namespace
         drafts = [step_draft(namespace, self._options, Resources(memory_mb=size)) for size in classes_mb]
         drafts += [task_draft(namespace, self._options, one, str(self._folder)) for one in tasks]
+        pipelines = (self._pipelines or self._api).namespace
+        drafts.append(pipeline_draft(pipelines, self._options, self._consul))
         return register_all(self._options, drafts, plan_only)
 
     def list(self) -> Sequence[JobInfo]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import json
-import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rdv.backends.nomad_api import NomadApi, parse_place
+from rdv.backends.nomad_drafts import Draft, where_it_runs
 from rdv.backends.nomad_verdict import TASK as STEP
 from rdv.backends.nomad_verdict import judge
 from rdv.backends.ports import PIPELINE_STARTS, Outcome, PipelineJob, Status
@@ -118,24 +116,29 @@ def look(api: NomadApi, job_id: str) -> PipelineJob:
     return PipelineJob(outcome, bool(job.get("Stop")))
 
 
-def pipeline_job(
-    api: NomadApi, options: dict[str, str], consul: bool, cron: str = "", request: str = "", on: bool = True
-) -> dict[str, Any]:
-    """The parameterized job, or with a cron expression a periodic one, as Nomad's own JSON."""
-    template = importlib.resources.files("rdv.nomad_templates").joinpath("pipeline.nomad.hcl").read_text()
+def pipeline_draft(
+    namespace: str, options: Mapping[str, str], consul: bool, cron: str = "", request: str = "", on: bool = True
+) -> Draft:
+    """The parameterized job, or with a cron expression a periodic one, as it ought to be."""
+    how = where_it_runs(namespace, options)
     variables = {
-        "namespace": api.namespace,
-        "driver": options.get("driver", "raw_exec"),
-        "image": options.get("image", ""),
-        "python": options.get("python", sys.executable),
+        **{name: value for name, value in how.items() if name != "vault"},
         "cpu_mhz": _CPU_MHZ,
         "memory_mb": _MEMORY_MB,
         "restarts": PIPELINE_STARTS - 1,
-        "vault_role": options.get("vault", ""),
+        "vault_role": how["vault"],
         "consul": consul,
         "crons": [cron] if cron else [],
         "enabled": on,
         "request": request,
     }
-    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in variables.items())
-    return api.parse(PARENT, template, lines)
+    about = "pipelines, dispatched once a run"
+    return Draft(id=PARENT, namespace=namespace, template="pipeline.nomad.hcl", variables=variables, about=about)
+
+
+def pipeline_job(
+    api: NomadApi, options: Mapping[str, str], consul: bool, cron: str = "", request: str = "", on: bool = True
+) -> dict[str, Any]:
+    """The same as Nomad's own JSON."""
+    draft = pipeline_draft(api.namespace, options, consul, cron, request, on)
+    return api.parse(draft.id, draft.hcl(), draft.values())

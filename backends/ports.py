@@ -255,7 +255,7 @@ class Jobs(Protocol):
     def register(
         self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], plan_only: bool = False
     ) -> Sequence[JobChange]:
-        """Register the parent job of each resource class and of each task class; plan_only: tell what that would do.
+        """Register the jobs of resource classes, task classes and pipelines; plan_only: tell what that would do.
 
         LostRace when somebody else changed a job meanwhile.
         """

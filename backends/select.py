@@ -133,12 +133,12 @@ def timetable(project: Project) -> Timetable:
     return made
 
 
-def _beside_cluster(project: Project, path: str) -> Any:
+def _beside_cluster(project: Project, path: str, *more: object) -> Any:
     adapter, rest = _adapter(project, "cluster")
     if not adapter.remote:
         raise ConfigError(f"the cluster of environment {project.env!r} is this machine", "name another one: --env")
     scheme = project.config.environments[project.env].registry.partition(":")[0]
-    return _load(Adapter(path, adapter.extra))(rest, scheme == "consul")
+    return _load(Adapter(path, adapter.extra))(rest, scheme == "consul", *more)
 
 
 def is_remote(project: Project, port: str) -> bool:
@@ -148,12 +148,7 @@ def is_remote(project: Project, port: str) -> bool:
 
 def jobs(project: Project) -> Jobs:
     """The jobs that the cluster of a project's environment keeps; ConfigError where it is this machine."""
-    adapter, rest = _adapter(project, "cluster")
-    if not adapter.remote:
-        raise ConfigError(
-            f"the cluster of environment {project.env!r} is this machine, which keeps no jobs", "choose another --env"
-        )
-    made: Jobs = _load(Adapter("rdv.backends.nomad_jobs:NomadJobs", adapter.extra))(project.folder, rest)
+    made: Jobs = _beside_cluster(project, "rdv.backends.nomad_jobs:NomadJobs", project.folder)
     return made
 
 

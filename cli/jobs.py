@@ -32,7 +32,7 @@ def jobs() -> None:
 @options.project
 @options.output
 def register(plan_only: bool, project: Project, form: str) -> int:
-    """Register a job for each size of step and for each task class of the project's models.
+    """Register a job for each size of step, for each task class of the project's models, and for pipelines.
 
     A job that somebody else changes at the same moment is left as it is, with exit code 8.
     """
