@@ -42,7 +42,7 @@ def test_a_log_goes_on_in_the_next_allocation(monkeypatch: pytest.MonkeyPatch) -
         elif turn == 1:
             node.logs["b"] += b"two "
             node.logs["a"] = b"three "
-            node.down = 2
+            node.down = 1
         elif turn == 3:
             node.logs["b"] += b"late "
         return turn > 3
