@@ -23,10 +23,11 @@ _MOST_DIFFERENCES = 20
 class NomadJobs:
     """The `Jobs` port on one namespace of a Nomad cluster, with that of its pipelines where there is one.
 
-    place: as `NomadCluster`'s. consul: whether pipelines get an identity in Consul. folder: the project's, here.
+    folder: where the project lies here. place: as `NomadCluster`'s. consul: whether pipelines get an identity in
+    Consul; None: that is not known, and their job is left alone.
     """
 
-    def __init__(self, place: str, consul: bool, folder: Path) -> None:
+    def __init__(self, folder: Path, place: str, consul: bool | None = None) -> None:
         namespace, self._options = parse_place(place)
         self._api, self._consul, self._folder = NomadApi(namespace, self._options), consul, folder
         other = self._options.get("pipelines", "")
@@ -39,8 +40,9 @@ class NomadJobs:
         namespace = self._api.namespace
         drafts = [step_draft(namespace, self._options, Resources(memory_mb=size)) for size in classes_mb]
         drafts += [task_draft(namespace, self._options, one, str(self._folder)) for one in tasks]
-        pipelines = (self._pipelines or self._api).namespace
-        drafts.append(pipeline_draft(pipelines, self._options, self._consul))
+        if self._consul is not None:
+            pipelines = (self._pipelines or self._api).namespace
+            drafts.append(pipeline_draft(pipelines, self._options, self._consul))
         return register_all(self._options, drafts, plan_only)
 
     def list(self) -> Sequence[JobInfo]:

@@ -133,12 +133,12 @@ def timetable(project: Project) -> Timetable:
     return made
 
 
-def _beside_cluster(project: Project, path: str, *more: object) -> Any:
+def _beside_cluster(project: Project, path: str, *first: object) -> Any:
     adapter, rest = _adapter(project, "cluster")
     if not adapter.remote:
         raise ConfigError(f"the cluster of environment {project.env!r} is this machine", "name another one: --env")
     scheme = project.config.environments[project.env].registry.partition(":")[0]
-    return _load(Adapter(path, adapter.extra))(rest, scheme == "consul", *more)
+    return _load(Adapter(path, adapter.extra))(*first, rest, scheme == "consul")
 
 
 def is_remote(project: Project, port: str) -> bool:
