@@ -45,6 +45,14 @@ def log_event(event: TaskEvent) -> None:
     _log.log(level, "%s: %s %s: %s", event.owner, event.name, event.kind, event.reason)
 
 
+def handle(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task for one request, which deals with every error of its own and is owned by whoever keeps it.
+
+    It has no name of its own: there are thousands of them a second.
+    """
+    return loop.create_task(work)
+
+
 class TaskOwner:
     """Named tasks that live and end together, and the ordered stop of whatever they belong to.
 

@@ -1,6 +1,6 @@
-"""Which requests are taken in at all: what a strict HTTP server would refuse and ours does not. Pure.
+"""Which requests are taken in at all: what may not pass although it is well-formed HTTP. Pure.
 
-Source: what granian lets through (bare LF, two Hosts, repeated codings, absolute targets, any method), measured.
+Some of it the parser refuses as well; nothing here relies on that.
 """
 
 from __future__ import annotations
@@ -17,8 +17,18 @@ CHUNKED = -1
 """A body whose length nobody has declared."""
 
 
+def path_of(target: bytes) -> str:
+    """The path of a request's target, without its query; Refusal 400 when it is not one of this server's own."""
+    if not target.isascii():
+        raise Refusal(400, "bad_target", "the request target must be ASCII")
+    path = target.decode().partition("?")[0]
+    if "://" in path:
+        raise Refusal(400, "bad_target", "the request target must be a path")
+    return path
+
+
 def find(routes: Mapping[str, Mapping[str, Route]], method: str, path: str) -> Route:
-    """The route of a path and method; Refusal 404 or 405. Paths are whole ones, decoded once: nothing is resolved."""
+    """The route of a path and method; Refusal 404 or 405. Paths are whole ones: nothing is decoded or resolved."""
     methods = routes.get(path)
     if methods is None:
         raise Refusal(404, "not_found", "no such path")
@@ -29,14 +39,12 @@ def find(routes: Mapping[str, Mapping[str, Route]], method: str, path: str) -> R
     return route
 
 
-def check(items: Sequence[tuple[str, str]], authority: str | None, takes_body: bool, body_bytes: int) -> int:
+def check(items: Sequence[tuple[str, str]], takes_body: bool, body_bytes: int) -> int:
     """The declared length of a request's body, or CHUNKED; Refusal for what may not pass.
 
-    items: all headers, names in lower case, in order. authority: of the request's target, None when it had none.
+    items: all headers, names in lower case, in order.
     """
     headers = dict(items)
-    if authority is not None:
-        raise Refusal(400, "bad_target", "the request target must be a path")
     if "host" not in headers:
         raise Refusal(400, "bad_host", "exactly one Host header is required")
     if len(headers) != len(items) or not _SUSPICIOUS.isdisjoint(headers):

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 VENDORS = {"nomad", "consul", "hvac", "boto3", "botocore", "hdfs"}
 # Too slow for `rdv --help`: the command line imports them inside a command, if at all.
 HEAVY = VENDORS | {
-    "luigi", "numpy", "scipy", "pandas", "lightgbm", "catboost", "pyarrow", "statsmodels", "granian", "uvloop",
+    "luigi", "numpy", "scipy", "pandas", "lightgbm", "catboost", "pyarrow", "statsmodels", "httptools", "uvloop",
     "prometheus_client",
 }  # fmt: skip
 PICKLES = {"pickle", "joblib", "cloudpickle", "dill", "shelve"}
@@ -206,8 +206,8 @@ def test_only_backends_know_vendors() -> None:
 
 
 def test_one_file_knows_the_http_server() -> None:
-    """At most one file, of serving, imports granian, so that the server can be changed."""
-    users = {module for module, found in IMPORTS.items() for one in found if one.root == "granian"}
+    """At most one file, of serving, imports httptools, so that the server can be changed."""
+    users = {module for module, found in IMPORTS.items() for one in found if one.root == "httptools"}
     assert len(users) <= 1, sorted(users)
     assert {room(module) for module in users} <= {"serving"}
 

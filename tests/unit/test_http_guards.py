@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.serving.http_guards import CHUNKED, Admission, check, find
+from rdv.serving.http_guards import CHUNKED, Admission, check, find, path_of
 from rdv.serving.http_types import Refusal, Reply, Route
 
 HOST = ("host", "localhost")
@@ -27,10 +27,10 @@ async def nothing(body: bytes) -> Reply:
     return Reply(200, body)
 
 
-def checked(*items: tuple[str, str], takes_body: bool = True, authority: str | None = None) -> Any:
+def checked(*items: tuple[str, str], takes_body: bool = True) -> Any:
     """The declared length, or the status and code of the refusal."""
     try:
-        return check(items, authority, takes_body, 100)
+        return check(items, takes_body, 100)
     except Refusal as refusal:
         return refusal.status, refusal.code
 
@@ -74,8 +74,12 @@ def test_headers(items: list[tuple[str, str]], expected: object) -> None:
 
 
 def test_target_must_be_a_path() -> None:
-    """A request target with an authority is refused."""
-    assert checked(HOST, authority="evil.example") == (400, "bad_target")
+    """A request target with an authority, or with other than ASCII, is refused; a query is no part of a path."""
+    for target in (b"http://evil.example/healthz", b"/\xff"):
+        with pytest.raises(Refusal) as caught:
+            path_of(target)
+        assert (caught.value.status, caught.value.code) == (400, "bad_target")
+    assert path_of(b"/v1/a%2fb?to=http://elsewhere") == "/v1/a%2fb"
 
 
 @pytest.mark.parametrize("header", [("content-length", "1"), ("transfer-encoding", "chunked")])

@@ -6,7 +6,7 @@ import sys
 
 HEAVY = {
     "luigi", "numpy", "pandas", "scipy", "lightgbm", "catboost", "boto3", "botocore", "nomad", "consul", "hvac", "hdfs",
-    "granian", "uvloop", "msgspec", "rich", "prometheus_client", "asyncio",
+    "httptools", "uvloop", "msgspec", "rich", "prometheus_client", "asyncio",
 }  # fmt: skip
 PROGRAM = """
 import json, sys
