@@ -160,7 +160,7 @@ class HttpServer:
         self._timer = None
         now = time.monotonic()
         for patience in self._patiences:
-            for connection in [one for one, until in _first(patience.until) if until <= now]:
+            while (connection := _first(patience.until, now)) is not None:
                 self.rest(connection)
                 patience.over(connection)
         self._arm(min((next(iter(one.until.values())) for one in self._patiences if one.until), default=math.inf))
@@ -192,11 +192,8 @@ class HttpServer:
             patience.until.clear()
 
 
-def _first(until: dict[Connection, float]) -> list[tuple[Connection, float]]:
-    """The connections that have waited for longest: all whose moment is not after that of the last one that is due."""
-    now, found = time.monotonic(), []
+def _first(until: dict[Connection, float], now: float) -> Connection | None:
+    """The connection that has waited for longest, when its moment has come; they are in order of their moments."""
     for connection, moment in until.items():
-        if moment > now:
-            break
-        found.append((connection, moment))
-    return found
+        return connection if moment <= now else None
+    return None

@@ -1,6 +1,7 @@
 """What the gateway owes a hostile client, over raw sockets: each limit, each refusal, and what follows on the wire."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -57,6 +58,18 @@ REFUSED = [
     (chunked(BODY).replace(b"chunked", b"gzip, chunked"), 400, "bad_transfer_encoding"),
     (chunked(*[b"x" * 1000] * 100), 413, "too_large"),
     (chunked(*[b" "] * 400), 413, "too_large"),
+    (chunked(BODY, end=b"0\r\nx-behind: 1\r\n\r\n"), 400, "bad_body"),
+    (chunked(BODY).replace(b"0\r\n\r\n", b"0;" + b"x" * 700_000), 413, "too_large"),
+    (chunked(BODY).replace(b"12\r\n", b"12\n"), 400, "bad_body"),
+    (post(BODY, b"content-length: 18\r\n"), 400, "bad_length"),
+    (post(BODY, b"transfer-encoding: chunked\r\n"), 400, "bad_length"),
+    (head(b"GET", b"/healthz", HOST, b" folded: 1\r\n"), 400, "bad_request"),
+    (head(b"GET", b"/healthz", HOST).replace(b"\r\n", b"\n"), 400, "bad_request"),
+    (head(b"GET", b"/healthz", b"host : x\r\n"), 400, "bad_request"),
+    (head(b"GET", b"/healthz", HOST).replace(b"HTTP/1.1", b"HTTP/2.0"), 400, "bad_version"),
+    (b"GET /healthz\r\n\r\n", 400, "bad_version"),
+    (head(b"GET", b"/healthz", HOST, *[b"x-%d: 1\r\n" % at for at in range(200)]), 431, "headers_too_large"),
+    (head(b"GET", b"/healthz", HOST, b"x: " + b"a" * 40_000 + b"\r\n"), 431, "headers_too_large"),
     (chunked(b"{", end=b"zz\r\n"), 400, "bad_body"),
     (post().replace(b"application/json", b"application/x-www-form-urlencoded"), 415, "bad_content_type"),
     (post().replace(b"application/json", b"application/octet-stream"), 415, "bad_content_type"),
@@ -127,10 +140,7 @@ def test_what_the_server_itself_refuses(run: Run, data: bytes) -> None:
 
 def test_headers_have_a_deadline(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that drips its headers is hung up on."""
-    import rdv.serving.gateway_role as role
-
-    bounds = role._bounds
-    monkeypatch.setattr(role, "_bounds", lambda serve: replace(bounds(serve), header_ms=200))
+    bounded(monkeypatch, header_ms=200)
 
     async def scenario(gateway: Any) -> None:
         answers, hung_up = await gateway.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-slow: ")
@@ -275,6 +285,128 @@ async def read(reader: asyncio.StreamReader) -> Any:
     lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
     length = next(int(line.partition(":")[2]) for line in lines if line.startswith("content-length"))
     return json.loads(await reader.readexactly(length))
+
+
+def bounded(monkeypatch: pytest.MonkeyPatch, **change: Any) -> None:
+    """Have the gateway's listeners take other bounds than they are configured with."""
+    import rdv.serving.gateway_role as role
+
+    bounds = role._bounds
+    monkeypatch.setattr(role, "_bounds", lambda serve: replace(bounds(serve), **change))
+
+
+def test_a_refusal_is_read_although_its_body_was_not(run: Run) -> None:
+    """A client that goes on sending a body that was refused still reads why, before the connection ends."""
+
+    async def scenario(gateway: Any) -> None:
+        reader, writer = await gateway.connect()
+        writer.write(post(b"x" * 200_000, length=b"50000000"))
+        await asyncio.sleep(0.05)
+        writer.write(b"x" * 200_000)
+        assert (await read(reader))["error"] == "too_large"
+        assert await reader.read() == b""
+
+    run(scenario)
+
+
+def test_a_client_that_has_said_all_is_answered(run: Run) -> None:
+    """A client that closes its sending side behind its requests gets its answers, then the connection ends."""
+
+    async def scenario(gateway: Any) -> None:
+        await gateway.worker("champion", delay_s=0.05)
+        reader, writer = await gateway.connect()
+        writer.write(post() + post())
+        writer.write_eof()
+        assert [(await read(reader))["answer"] for _ in range(2)] == [3.5, 3.5]
+        assert await reader.read() == b""
+
+    run(scenario)
+
+
+def test_who_asks_to_part_is_let_go(run: Run) -> None:
+    """Whoever says `connection: close`, or speaks HTTP/1.0, is answered and hung up on; HEAD is refused, bodiless."""
+
+    async def scenario(gateway: Any) -> None:
+        for data in (
+            head(b"GET", b"/healthz", HOST, b"connection: close\r\n"),
+            head(b"GET", b"/healthz", HOST).replace(b"1.1", b"1.0"),
+        ):
+            answers, hung_up = await gateway.raw(data + data)
+            assert ([one.status for one in answers], hung_up) == ([200], True)
+        reader, writer = await gateway.connect()
+        writer.write(head(b"HEAD", b"/healthz", HOST))
+        said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 405 ")
+        assert said.endswith(b"\r\n\r\n")
+
+    run(scenario)
+
+
+def test_idle_connections_end_in_time(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a request is closed after its time, a new one as well as one that has been answered."""
+    bounded(monkeypatch, idle_s=0.2)
+
+    async def scenario(gateway: Any) -> None:
+        silent, _ = await gateway.connect()
+        served, writer = await gateway.connect()
+        writer.write(head(b"GET", b"/healthz", HOST))
+        assert (await read(served)) == {"status": "ok"}
+        assert (await silent.read(), await served.read()) == (b"", b"")
+
+    run(scenario)
+
+
+def test_idle_connections_make_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound on connections the one that has been idle for longest goes; busy ones stay."""
+    bounded(monkeypatch, connections=4)
+
+    async def scenario(gateway: Any) -> None:
+        await gateway.worker("champion", delay_s=0.3)
+        busy, writer = await gateway.connect()
+        writer.write(post())
+        await gateway.until(lambda: is_open(gateway, 1))
+        silent = [(await gateway.connect())[0] for _ in range(6)]
+        assert await silent[0].read() == b""
+        assert (await read(busy))["answer"] == 3.5
+        assert (await gateway.call("GET", "/healthz")).status == 200
+
+    run(scenario)
+
+
+def test_answers_that_nobody_reads_do_not_pile_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a client that sends and never reads no more is taken in than fits the buffers, and it is hung up on."""
+    import rdv.serving.http as http
+
+    monkeypatch.setattr(http, "WRITE_S", 0.5)
+
+    async def scenario(gateway: Any) -> None:
+        _, writer = await gateway.connect()
+        before = resident_kb()
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20_000):
+                writer.write(head(b"GET", b"/v1/goals/sum/openapi.json", HOST))
+                await writer.drain()
+        assert resident_kb() - before < 50_000
+        assert (await gateway.call("GET", "/healthz")).status == 200
+
+    run(scenario)
+
+
+def test_a_stop_waits_for_who_is_served(run: Run) -> None:
+    """A stopping gateway closes idle connections at once and answers the request in flight, which then ends too."""
+
+    async def scenario(gateway: Any) -> None:
+        await gateway.worker("champion", delay_s=0.3)
+        silent, _ = await gateway.connect()
+        reader, writer = await gateway.connect()
+        writer.write(post())
+        await gateway.until(lambda: is_open(gateway, 1))
+        gateway.stop.set()
+        assert await silent.read() == b""
+        assert (await read(reader))["answer"] == 3.5
+        assert await reader.read() == b""
+
+    run(scenario)
 
 
 def test_silent_connections_do_not_stop_service(run: Run) -> None:
