@@ -136,6 +136,10 @@ class Live:
         view: dict[str, Any] = (await self.admin("GET", "/status")).json
         return {**view, **view["goals"][goal]}
 
+    async def has_open(self, n: int) -> bool:
+        """Whether so many requests are accepted and not answered yet."""
+        return bool((await self.status())["ledger"]["open"] == n)
+
     async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
         async with asyncio.timeout(HANG_S):
             while not await true():
