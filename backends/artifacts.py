@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rdv.manifest import FileEntry, Manifest, decode_manifest, encode_manifest
 
 MANIFEST = "manifest.json"
 ATTEMPTS = "attempts"
+_LARGE_BYTES = 8 * 1024 * 1024
 _HINT = "`rdv artifacts verify` tells which artifacts are damaged"
 
 
@@ -145,13 +147,27 @@ class ArtifactStore:
         for at, entry in enumerate(manifest.files):
             key = _file_key(manifest, entry.path)
             try:
-                _check(manifest.name, entry, folder / entry.path)
-                self._blobs.put(key, folder / entry.path)
+                self._check_and_put(manifest.name, entry, folder / entry.path, key)
             except LostRace:  # this attempt was interrupted here before
                 if problem := self._problem(manifest, entry):
                     raise CorruptArtifact(problem, "publish it again under another attempt") from None
             except Exception:
                 self._remove(manifest, manifest.files[:at])
+                raise
+
+    def _check_and_put(self, name: str, entry: FileEntry, source: Path, key: str) -> None:
+        """Store a file that is the manifest's; a large one is read for its digest while it is being stored."""
+        if entry.size_bytes < _LARGE_BYTES:
+            _check(name, entry, source)
+            self._blobs.put(key, source)
+            return
+        with ThreadPoolExecutor(1, "rdv-digest") as pool:
+            checked = pool.submit(_check, name, entry, source)
+            self._blobs.put(key, source)
+            try:
+                checked.result()
+            except CorruptArtifact:
+                self._blobs.delete(key)
                 raise
 
     def _remove(self, manifest: Manifest, entries: Iterable[FileEntry]) -> None:

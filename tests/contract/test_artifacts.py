@@ -123,6 +123,17 @@ class ArtifactsContract:
         assert list(door.blobs.keys("")) == before
         assert store.manifest("a") == manifest
 
+    def test_a_large_file_of_another_content_is_not_published(self, door: Door, store: ArtifactStore, made) -> None:
+        """A large file, whose digest is taken while it is stored, is removed again when it is another one."""
+        manifest, folder = made("a", large=b"x" * 9_000_000)
+        (folder / "large").write_bytes(b"y" * 9_000_000)
+        with pytest.raises(CorruptArtifact, match="large"):
+            store.publish(manifest, folder)
+        assert list(door.blobs.keys("")) == []
+        (folder / "large").write_bytes(b"x" * 9_000_000)
+        store.publish(manifest, folder)
+        assert store.verify("a") == []
+
     def test_a_file_that_is_not_the_manifests_is_not_published(self, door: Door, store: ArtifactStore, made) -> None:
         """A file changed after its manifest was made stops the publication, and nothing stays in the store."""
         manifest, folder = made("a")
