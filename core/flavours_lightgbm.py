@@ -60,7 +60,7 @@ class LightGBMPredictor:
         self.width = width_of(info)
         self._lib, self._handle, self._fast = library, ctypes.c_void_p(), ctypes.c_void_p()
         iterations = ctypes.c_int()
-        self._call(library.LGBM_BoosterCreateFromModelfile, str(file).encode(), iterations, self._handle)
+        self._call(library.LGBM_BoosterLoadModelFromString, _text(file), iterations, self._handle)
         self._features = self._read_int(library.LGBM_BoosterGetNumFeature)
         check_features(file, info, self._feature_names())
         _check_width(file, self.width, self._read_int(library.LGBM_BoosterGetNumClasses))
@@ -168,13 +168,21 @@ def _library(path: str) -> Any:
         ) from error
     library.LGBM_GetLastError.restype = ctypes.c_char_p
     integer, pointer, text = ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p
-    library.LGBM_BoosterCreateFromModelfile.argtypes = [text, ctypes.POINTER(integer), ctypes.POINTER(pointer)]
+    library.LGBM_BoosterLoadModelFromString.argtypes = [text, ctypes.POINTER(integer), ctypes.POINTER(pointer)]
     library.LGBM_BoosterPredictForMatSingleRowFast.argtypes = [pointer, pointer, pointer, pointer]
     library.LGBM_BoosterPredictForMat.argtypes = [
         pointer, pointer, integer, ctypes.c_int32, ctypes.c_int32, integer, integer, integer, integer, text,
         pointer, pointer,
     ]  # fmt: skip
     return library
+
+
+def _text(file: Path) -> bytes:
+    """The model's text. The library reads a file through a buffer of 16 MB, which costs more than a small model."""
+    data = file.read_bytes()
+    if b"\0" in data:
+        raise ModelUnloadable(f"{file.name} is no LightGBM text: it holds a zero byte", "publish the model again")
+    return data
 
 
 def _check_objective(info: ModelInfo, file: Path) -> None:
