@@ -18,6 +18,16 @@ def task_processes(folder: Path) -> list[int]:
     return processes_with(f"{folder}/client/alloc/", environment=True)
 
 
+def log_collectors(folder: Path) -> list[int]:
+    """What a Nomad agent, killed or stopped while tasks wrote, leaves beside them; it works in the agent's folder."""
+    found = []
+    for pid in processes_with("nomad logmon"):
+        with suppress(OSError):
+            if Path(os.readlink(f"/proc/{pid}/cwd")) == folder:
+                found.append(pid)
+    return found
+
+
 def processes_with(mark: str, environment: bool = False) -> list[int]:
     """Live processes, but not this one, whose command line (or environment) holds a text."""
     wanted, found = mark.encode(), []

@@ -166,7 +166,7 @@ class NomadServers:
 
     def clear(self) -> None:
         """End what is left of tasks, with both stopped, and their mounts and control groups."""
-        leftovers.kill(leftovers.task_processes(self._folder))
+        leftovers.kill([*leftovers.task_processes(self._folder), *leftovers.log_collectors(self._folder)])
         leftovers.unmount(self._folder)
         leftovers.remove_cgroups(self._cgroup)
 

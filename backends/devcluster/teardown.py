@@ -42,7 +42,7 @@ def take_down(
         leftovers.kill(leftovers.processes_with(marks(folder)[name]))
     for cluster in CLUSTERS:
         data = folder / f"nomad-{cluster}"
-        leftovers.kill(leftovers.task_processes(data))
+        leftovers.kill([*leftovers.task_processes(data), *leftovers.log_collectors(data)])
         if state is not None:
             leftovers.remove_cgroups(nomad.cgroup(cluster, state.ports[data.name][0]))
     if not leftovers.processes_with("nomad agent "):  # where groups have no names of a cluster's own (cgroup v1)
