@@ -132,6 +132,16 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 
 
 @pytest.fixture(scope="session")
+def live_servers_folder() -> Path:
+    """Where the real servers' programs are, for a test that starts them by typing commands."""
+    if not LIVE:
+        pytest.skip("needs real servers (dev-cluster); type: make test-cluster")
+    from rdv.backends.devcluster.programs import servers_folder
+
+    return servers_folder(ENVIRON)
+
+
+@pytest.fixture(scope="session")
 def consul_server(live_server: Callable[..., Any]) -> Any:
     """One Consul for the whole session: every test takes a prefix of its own."""
     server = live_server("consul:ConsulServer", "consul")

@@ -22,9 +22,9 @@ STOP_S = 30.0
 MARK = "-- exit code "
 
 
-def tour() -> list[str]:
-    """Every line of the shell blocks of the section `A tour`."""
-    section = README.read_text().split("\n## A tour\n")[1].split("\n## ")[0]
+def tour(title: str = "A tour") -> list[str]:
+    """Every line of the shell blocks of a section."""
+    section = README.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
     return [line for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
 
 
@@ -109,6 +109,31 @@ def test_the_tour_works_as_it_is_written(shell: Shell, tmp_path: Path, port: int
     project = tmp_path / "shop"
     assert len((project / "scores.csv").read_text().splitlines()) == 2_001
     assert "<svg" in (project / "report-churn.html").read_text()
+
+
+@pytest.mark.live
+def test_the_clusters_tour_works_as_it_is_written(
+    tmp_path: Path, port: int, require: Callable[..., str], live_servers_folder: Path
+) -> None:
+    """Every line of the cluster's tour ends well, in order, on real servers, and nothing of them is left."""
+    require("curl", remedy="apt-get install -y curl")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "RDV_SERVERS": str(live_servers_folder)}
+    shell = Shell(tmp_path, {**os.environ, **places, "PATH": path, "RDV_SERVE_PORT": str(port)})
+    shown: dict[str, list[str]] = {}
+    try:
+        for line in tour("The same on a cluster"):
+            code, output = shell.type(line.replace(":8080/", f":{port}/"))
+            assert code == 0, f"{line}\n{output}"
+            shown.setdefault(" ".join(line.split()[:2]), []).append(output)
+    finally:
+        shell.type("kill %1 2> /dev/null; wait; rdv dev-cluster down")
+        shell.close()
+    assert "FAIL" not in shown["rdv doctor"][0]
+    assert 0 <= json.loads(shown["curl -s"][0])["answer"] <= 1
+    assert shown["rdv runs"][0].count("done") == 2
+    assert "succeeded" in shown["rdv schedule"][2]
+    assert not (tmp_path / "cache" / "rdv" / "dev-cluster").exists()
 
 
 def test_every_command_of_the_tour_is_typed_somewhere_near_its_text() -> None:
