@@ -1,0 +1,120 @@
+"""Steps on Nomad without this machine's own files: in a container of the image, and in a chroot where no engine is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdv.backends.image.build import cluster_place
+from rdv.backends.ports import Outcome, Resources, Status, StepSpec
+
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("images")]
+HANG_S = 120.0
+
+
+class Steps:
+    """A dispatcher on a cluster. place: what follows the address in its place."""
+
+    def __init__(self, folder: Path, servers: Any, place: str) -> None:
+        from rdv.backends.cluster_nomad import NomadCluster
+
+        folder.joinpath("token").write_text(servers.token)
+        self.cluster = NomadCluster(
+            folder / "state", f"default?address={servers.address}&token_file={folder}/token&{place}"
+        )
+        self.folder = folder
+
+    def run(self, function: str, payload: dict[str, Any] | None = None, **limits: Any) -> tuple[Outcome, str]:
+        """Dispatch a step and wait for its end: the outcome, and what it wrote."""
+        spec = StepSpec(
+            run="r1", name=function, token=f"{self.folder}-{function}", entry=f"entries:{function}",
+            payload=payload or {}, folder=str(self.folder), resources=Resources(**{"memory_mb": 256, **limits}),
+        )  # fmt: skip
+        outcome: Outcome = self.cluster.wait(step := self.cluster.dispatch(spec), HANG_S)
+        log = b"".join(self.cluster.logs(step)).decode()
+        assert outcome.status.ended, (outcome, log)
+        return outcome, log
+
+
+@pytest.fixture(scope="module")
+def new_nomad(live_server: Callable[..., Any]) -> Callable[..., Any]:
+    """new_nomad(...): a Nomad cluster with these options, started."""
+
+    def make(**options: Any) -> Any:
+        servers = live_server("nomad:NomadServers", "nomad", **options)
+        servers.start()
+        return servers
+
+    return make
+
+
+def check_ends(steps: Steps, user: int) -> None:
+    """Every kind of end is told apart, and the step ran as the user, in the project's folder there."""
+    outcome, log = steps.run("where")
+    assert (outcome.status, log) == (Status.SUCCEEDED, f"{user} /project False\n"), outcome
+    outcome, _ = steps.run("leave", {"code": 7})
+    assert (outcome.status, outcome.exit_code) == (Status.FAILED, 7)
+    outcome, _ = steps.run("die")
+    assert (outcome.status, outcome.signal) == (Status.FAILED, 9)
+    outcome, _ = steps.run("allocate", memory_mb=128)
+    assert (outcome.status, "128 MB" in outcome.reason) == (Status.OUT_OF_MEMORY, True), outcome
+    outcome, log = steps.run("train", memory_mb=512)
+    assert (outcome.status, log) == (Status.SUCCEEDED, "10 trees\n")
+
+
+def test_ends_are_told_apart_in_a_container(docker_cluster: Any, shop: Any, tmp_path: Path) -> None:
+    """With the docker driver a step of the image trains, and ends are told as with the others, want of memory too."""
+    servers = docker_cluster.servers.batch
+    check_ends(Steps(tmp_path, servers, f"driver=docker&image={shop.tag}"), 10001)
+    outcome, _ = Steps(tmp_path, servers, "driver=docker&image=rdv-absent:1").run("where")
+    assert (outcome.status, "rdv-absent:1" in outcome.reason) == (Status.FAILED, True), outcome
+
+
+def test_a_pipeline_trains_in_containers(docker_cluster: Any, shop: Any) -> None:
+    """With the docker driver each step of `rdv train` is a container that gets its keys by its own identity; the version
+
+    is in the registry and its model on S3.
+    """
+    places = docker_cluster.environments()["dev"]
+    places["cluster"] = cluster_place(places["cluster"], shop.tag)
+    file = shop.folder / "rdv.toml"
+    before = file.read_text()
+    file.write_text(f"{before}\n[environments.dev]\n" + "".join(f'{k} = "{v}"\n' for k, v in places.items()))
+    try:
+        points = ["-P", "num_iterations=5,10"]
+        trained = json.loads(shop.rdv("train", "churn/lightgbm", "--env", "dev", *points, "-o", "json"))
+        assert (trained["state"], trained["trained"]) == ("done", 2)
+        shown = json.loads(shop.rdv("models", "list", "churn/lightgbm", "--env", "dev", "-o", "json"))
+        assert [one["version"] for one in shown] == [trained["version"]]
+        again = json.loads(shop.rdv("train", "churn/lightgbm", "--env", "dev", *points, "-o", "json"))
+        assert (again["state"], again["trained"]) == ("done", 0)
+    finally:
+        file.write_text(before)
+    ran = docker_cluster.servers.batch.call("GET", "/v1/allocations?namespace=dev&task_states=false").json()
+    jobs = [docker_cluster.servers.batch.call("GET", f"/v1/job/{one['JobID']}?namespace=dev").json() for one in ran]
+    assert {job["TaskGroups"][0]["Tasks"][0]["Driver"] for job in jobs} == {"docker"}
+    assert not [path for path in shop.folder.rglob("*.txt") if "model" in path.name]
+    assert any("model" in path.name for path in docker_cluster.servers.s3.file("rdv-dev", "").rglob("*"))
+
+
+@pytest.fixture(scope="module")
+def chroot(shop: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What Nomad's `chroot_env` says for a root file system of the project; removed with the module."""
+    root = tmp_path_factory.mktemp("chroot") / "root"
+    made = json.loads(shop.rdv("image", "root", str(root), "--wheels", str(shop.wheels), "-o", "json"))
+    yield {one["from"]: one["to"] for one in made}
+    shutil.rmtree(root)
+
+
+def test_ends_are_told_apart_in_a_chroot(
+    chroot: dict[str, str], new_nomad: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Where there is no engine, the exec driver runs the same project by the same Python, and sees want of memory."""
+    servers = new_nomad(chroot=chroot)
+    check_ends(Steps(tmp_path, servers, "driver=exec&python=/opt/rdv/bin/python&folder=/project"), 65534)
+    servers.close()
