@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rdv.backends.nomad_api import NomadApi, parse_place
-from rdv.backends.nomad_drafts import Draft, where_it_runs
+from rdv.backends.nomad_drafts import Draft, project_folder, where_it_runs
 from rdv.backends.nomad_verdict import TASK as STEP
 from rdv.backends.nomad_verdict import judge
 from rdv.backends.ports import PIPELINE_STARTS, Outcome, PipelineJob, Status
@@ -33,7 +33,7 @@ class NomadPipelines:
     def __init__(self, place: str, consul: bool) -> None:
         namespace, self._options = parse_place(place)
         self._consul = consul and "pipelines" in self._options
-        self.folder = self._options.get("folder", "")
+        self.folder = project_folder(self._options, "")
         self._steps = NomadApi(namespace, self._options)
         self._api = NomadApi(self._options.get("pipelines") or namespace, self._options)
 
