@@ -76,7 +76,7 @@ def test_ends_are_told_apart_in_a_container(docker_cluster: Any, shop: Any, tmp_
 
 
 def test_a_pipeline_trains_in_containers(docker_cluster: Any, shop: Any) -> None:
-    """With the docker driver each step of `rdv train` is a container that gets its keys by its own identity; the version
+    """With the docker driver a step of `rdv train` is a container that gets its keys by its own identity; the version
 
     is in the registry and its model on S3.
     """
