@@ -76,9 +76,9 @@ def test_ends_are_told_apart_in_a_container(docker_cluster: Any, shop: Any, tmp_
 
 
 def test_a_pipeline_trains_in_containers(docker_cluster: Any, shop: Any) -> None:
-    """With the docker driver a step of `rdv train` is a container that gets its keys by its own identity; the version
+    """With the docker driver each step of `rdv train`, and with --on-cluster the pipeline, is a container that gets
 
-    is in the registry and its model on S3.
+    its keys by its own identity; the version is in the registry and its model on S3.
     """
     places = docker_cluster.environments()["dev"]
     places["cluster"] = cluster_place(places["cluster"], shop.tag)
@@ -93,6 +93,9 @@ def test_a_pipeline_trains_in_containers(docker_cluster: Any, shop: Any) -> None
         assert [one["version"] for one in shown] == [trained["version"]]
         again = json.loads(shop.rdv("train", "churn/lightgbm", "--env", "dev", *points, "-o", "json"))
         assert (again["state"], again["trained"]) == ("done", 0)
+        there = ["--on-cluster", "-P", "num_iterations=7", "-o", "json"]
+        by_job = json.loads(shop.rdv("train", "churn/lightgbm", "--env", "dev", *there))
+        assert (by_job["state"], by_job["trained"]) == ("done", 1)
     finally:
         file.write_text(before)
     ran = docker_cluster.servers.batch.call("GET", "/v1/allocations?namespace=dev&task_states=false").json()
