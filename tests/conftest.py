@@ -30,6 +30,12 @@ settings.register_profile("ci", deadline=None, max_examples=300)
 settings.load_profile("ci" if IN_CI else "default")
 
 
+def pytest_configure() -> None:
+    """Take Ctrl-C as usual also where whoever started this in the background had it ignored: tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """--full: the long form of the tests that have one."""
     parser.addoption("--full", action="store_true", help="the long form of tests with many kills (minutes a store)")
