@@ -121,6 +121,7 @@ class HttpServer:
             oldest = next(iter(self.idle.until), None)
             if oldest is None:
                 return False
+            self.rest(oldest)
             oldest.abort()
         self._connections.add(connection)
         self._empty.clear()
