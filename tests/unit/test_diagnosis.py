@@ -25,7 +25,7 @@ def test_a_clock_is_judged_within_the_whole_seconds_that_it_tells(now: float, to
     told = _ahead_s(formatdate(now + took_s / 2 + off_s, usegmt=True), now, now + took_s)
     assert told is not None
     if off_s == 0:
-        assert told == 0
+        assert abs(told) <= 1e-6  # `formatdate` rounds to microseconds, which may be the next second
     assert abs(told) <= abs(off_s) + 1e-3
     assert abs(told) >= abs(off_s) - took_s - 1 - 1e-3
 
