@@ -44,7 +44,7 @@ class Wheel(Generic[T]):
     Moments are in seconds of `clock.monotonic()`; the loop's own clock is coarse and stands still within a turn.
     """
 
-    __slots__ = ("_at", "_clock", "_due", "_loop", "_reached", "_slots", "_ticks", "_timer")
+    __slots__ = ("_at", "_clock", "_due", "_fires_s", "_loop", "_reached", "_slots", "_ticks", "_timer")
 
     def __init__(
         self, due: Callable[[T, float], None], loop: asyncio.AbstractEventLoop, clock: Clock = SYSTEM_CLOCK
@@ -54,6 +54,7 @@ class Wheel(Generic[T]):
         self._ticks: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self._at = self._reached = 0
+        self._fires_s = 0.0
 
     def add(self, item: T, moment_s: float) -> Tick[T]:
         """Have an item looked at from this moment on; a moment in the past is the next tick, which is returned."""
@@ -62,7 +63,8 @@ class Wheel(Generic[T]):
         if slot is None:
             slot = self._slots[tick] = Tick()
             heapq.heappush(self._ticks, tick)
-            if self._timer is None or tick < self._at:
+            # a timer that is about to fire is not put off for one that is due earlier
+            if self._timer is None or (tick < self._at and self._clock.monotonic() + TICK_S < self._fires_s):
                 slot.live += 1
                 self._arm()
                 slot.live -= 1
@@ -87,8 +89,10 @@ class Wheel(Generic[T]):
             del self._slots[heapq.heappop(self._ticks)]
         if self._ticks:
             self._at = self._ticks[0]
-            ticks = math.ceil(self._at - self._clock.monotonic() / TICK_S)
-            self._timer = self._loop.call_later(max(1, ticks) * TICK_S, self._turn)
+            now = self._clock.monotonic()
+            after_s = max(1, math.ceil(self._at - now / TICK_S)) * TICK_S
+            self._fires_s = now + after_s
+            self._timer = self._loop.call_later(after_s, self._turn)
 
     def _turn(self) -> None:
         self._timer = None

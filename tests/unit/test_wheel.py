@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import uvloop
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rdv.clock import ManualClock
@@ -41,6 +41,7 @@ class Timers:
         return True
 
 
+@example([(0.0, 0.09765625), (0.0625, 0.09868362546496491), (0.1, -0.03125)])
 @given(st.lists(st.tuples(st.floats(0, 0.2), st.floats(-0.05, 0.2)), min_size=1, max_size=40))
 def test_everything_is_looked_at_once_and_not_early(plan: list[tuple[float, float]]) -> None:
     """Whatever is added when, each item comes up once, at its moment or within two ticks after it."""
