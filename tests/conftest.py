@@ -61,7 +61,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for member, found in sorted(counts.items()):
             port, _, adapter = member.partition(" ")
             told = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
-            terminalreporter.line(f"{port:<12}{adapter:<12}{told}")
+            terminalreporter.line(f"{port:<12}{adapter:<16}{told}")
 
 
 @pytest.fixture(autouse=True)

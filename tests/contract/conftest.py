@@ -19,8 +19,8 @@ from rdv.serving.bus.exchange import Limits
 from rdv.serving.bus.memory import MemoryHub
 from rdv.serving.bus.port import NO_DEADLINE, Batch, Hub, Identity, Requests, Scores, Subscription, Traffic
 
-BENCHES = ("bench", "run_bus")
-"""The fixtures whose parameter is the adapter, a function that opens it."""
+ADAPTERS = ("run_bus", "member", "servers")
+"""The fixtures whose parameter is the adapter: its name, or a function that opens it."""
 TOPIC = "visit"
 SCHEMA = RowSchema(("age", "income"), ("plan",))
 HANG_S = 20.0
@@ -33,15 +33,15 @@ def _contract_member(request: pytest.FixtureRequest) -> None:
     """Tell the table at the end of the run which port's suite this test is of, and on which adapter it runs."""
     path: Path = request.path
     port = path.parent.name if path.parent.name != "contract" else path.stem.removeprefix("test_").partition("_")[0]
-    chosen = [value for value in _parameters(request).values() if callable(value)]
-    adapter = chosen[0].__name__ if chosen else (request.cls.__name__.removeprefix("Test") if request.cls else "")
+    chosen = [getattr(value, "__name__", value) for value in _parameters(request).values()]
+    adapter = chosen[0] if chosen else (request.cls.__name__.removeprefix("Test") if request.cls else "")
     if adapter:
         request.node.user_properties.append(("member", f"{port} {adapter.lower()}"))
 
 
 def _parameters(request: pytest.FixtureRequest) -> dict[str, Any]:
     call = getattr(request.node, "callspec", None)
-    return {name: value for name, value in call.params.items() if name in BENCHES} if call else {}
+    return {name: value for name, value in call.params.items() if name in ADAPTERS} if call else {}
 
 
 class Bench:
