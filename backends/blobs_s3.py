@@ -31,6 +31,8 @@ _log = logging.getLogger("rdv.blobs_s3")
 PART_BYTES = 8 * 1024 * 1024
 _THREADS = 8
 _TRIES = 3
+# two writers at once; and, where objects are files, a folder that somebody else emptied at this moment
+_PASSING = frozenset({"ConditionalRequestConflict", "ExistingObjectIsDirectory"})
 _CONNECT_S, _READ_S = 5.0, 30.0
 # "%" is outside the alphabet of keys
 PROBE = "%probe/create-only"
@@ -268,9 +270,9 @@ def _again(call: Callable[[], T]) -> T:
         try:
             return call()
         except botocore.exceptions.ClientError as error:
-            if not left or error.response.get("Error", {}).get("Code") != "ConditionalRequestConflict":
+            if not left or error.response.get("Error", {}).get("Code") not in _PASSING:
                 raise
-            _log.info("two writers at once: %s", error)
+            _log.info("somebody else was at it: %s", error)
         except (botocore.exceptions.ResponseStreamingError, botocore.exceptions.IncompleteReadError) as error:
             if not left:
                 raise
