@@ -84,7 +84,7 @@ class InputSpec(msgspec.Struct, frozen=True):
 
 def number_text(value: float) -> str:
     """The shortest text that reads back as this number, without a trailing `.0`."""
-    text = repr(float(value))
+    text = repr(float(value) + 0.0)  # -0.0 is 0: they are equal, so they cannot be two categories
     return text[:-2] if text.endswith(".0") else text
 
 
