@@ -87,7 +87,9 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answered (default: the larger of two). categorical: columns that hold categories beside the string ones. exclude:
     columns that no model reads. metric: name; direction: `maximise` or `minimise`, empty: the metric's own. floor:
     the worst acceptable value on the test part. publish: `register` only, or `deploy` as well. replicas: worker
-    processes. params: hyperparameter defaults.
+    processes; worker_mb: what each may use on a cluster. reload: how a worker on a cluster hears of another version: by
+    a file that the cluster keeps and a `signal`, by its own `watch`, or by a `restart`, one worker after the other.
+    params: hyperparameter defaults.
     """
 
     goal: str
@@ -105,6 +107,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     floor: float | None = None
     publish: Literal["register", "deploy"] = "register"
     replicas: int = 1
+    worker_mb: int = 512
+    reload: Literal["signal", "watch", "restart"] = "signal"
     seed: int = 0
     params: dict[str, bool | int | float | str] = {}
 
@@ -120,6 +124,9 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unanswered requests; per_client: the same for one client address. body_bytes, body_ms: cap and time limit of a
     request's body.
     drain_s: how long a clean stop may take. journal_mb: a journal's total size, in segments of segment_mb.
+    ops_port: of a listener that tells health, readiness, metrics and status and changes nothing; 0: any free one, -1:
+    none. On a cluster `port` is the proxies', who hand requests to the gateways; gateways, proxies: how many there are;
+    gateway_mb, decoy_mb: what each may use.
     """
 
     host: str = "127.0.0.1"
@@ -132,6 +139,11 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: float = 10.0
     journal_mb: int = 1024
     segment_mb: int = 64
+    ops_port: int = -1
+    gateways: int = 1
+    proxies: int = 1
+    gateway_mb: int = 512
+    decoy_mb: int = 256
 
 
 class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,7 +160,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which adapter serves each port. `local`: everything embedded under `.rdv/`.
 
     intermediate: where the artifacts lie that nobody serves (data sets, features, reports, verdicts); empty: where
-    the models do.
+    the models do. services: what runs gateways and workers; `local:` = `rdv serve`.
     """
 
     artifacts: str = "dir:artifacts"
@@ -156,6 +168,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: str = "sqlite:registry.sqlite"
     cluster: str = "local:"
     secrets: str = "env:secrets.toml"
+    services: str = "local:"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -108,6 +108,10 @@ class StepFailed(RdvError):
     """A step of a pipeline ended without its artifact."""
 
 
+class RolloutFailed(RdvError):
+    """A change of a serving job did not come to its end; what was there before serves on, or was brought back."""
+
+
 class OutOfMemory(StepFailed):
     """A step was ended because it passed the memory limit of its resource class."""
 

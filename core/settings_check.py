@@ -191,6 +191,8 @@ def _model(name: str, model: Model, goals: Mapping[str, Goal]) -> Iterator[str]:
         yield f"{where}.label: {model.label} cannot be an input as well; take it out of exclude and categorical"
     if not 1 <= model.replicas <= 64:
         yield f"{where}.replicas: {model.replicas} is not between 1 and 64"
+    if model.worker_mb < 16:
+        yield f"{where}.worker_mb: {model.worker_mb} is below 16"
     split = model.split
     if not (0 < split.validation < 1 and 0 < split.test < 1 and split.validation + split.test < 1):
         yield f"{where}.split: validation and test are shares of the rows that leave some to train on"
@@ -202,6 +204,12 @@ def _serve(config: Config) -> Iterator[str]:
     serve, train = config.serve, config.train
     if not 0 <= serve.port <= 65535:
         yield f"serve.port: {serve.port} is not between 0 and 65535"
+    if not -1 <= serve.ops_port <= 65535:
+        yield f"serve.ops_port: {serve.ops_port} is not between 0 and 65535, or -1"
+    if not 1 <= serve.gateways <= 64 or not 0 <= serve.proxies <= 64:
+        yield "serve: gateways are between 1 and 64, proxies between 0 and 64"
+    if min(serve.gateway_mb, serve.decoy_mb) < 16:
+        yield "serve: gateway_mb and decoy_mb are 16 or more"
     for name in ("max_in_flight", "per_client", "body_bytes", "body_ms", "drain_s", "journal_mb", "segment_mb"):
         if not getattr(serve, name) > 0:
             yield f"serve.{name}: {getattr(serve, name)} is not above 0"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PORTS = {"rdv.backends.ports", "rdv.backends.select"}
+PORTS = {"rdv.backends.ports", "rdv.backends.ports_services", "rdv.backends.select"}
 ALL = {"core", "experiments", "backends", "pipelines", "serving", "releases", "cli", "nomad_templates"}
 # Room -> rooms (or single modules) that it may import beside itself.
 MAY_IMPORT: dict[str, set[str]] = {

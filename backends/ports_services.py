@@ -1,0 +1,206 @@
+"""The ports of serving on a cluster, in rdv's own words: the serving jobs, and canaries beside them.
+
+As in `rdv.backends.ports`: the smallest sets of calls that their users need, each with a contract suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+Role = Literal["gateway", "worker", "decoy", "proxy"]
+Say = Callable[[str], object]
+"""Told one line of progress at a time."""
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """A version that a worker was begun for. It serves that one, as `MODEL@canary`, for as long as the pointer's serial
+
+    is below `serial`; from then on it is a worker as any other and follows the pointer.
+    """
+
+    version: str
+    serial: int
+
+
+class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One serving job as it ought to be: so many instances of a role, each scaled apart from the other jobs.
+
+    project, env: whose. model: a worker's, else empty. count: of instances, until `scale` says another; that stays
+    until this number itself changes. told: the project as its instances are to read it (see
+    `rdv.serving.project_file`). pointer: the registry key of the worker's pointer; reload: how it hears of a move.
+    port: where clients find a proxy, 0: any. stop_s: how long a clean stop takes. disk_mb: of kept state.
+    """
+
+    project: str
+    env: str
+    role: Role
+    model: str = ""
+    count: int = 1
+    memory_mb: int = 512
+    cpu_mhz: int = 500
+    disk_mb: int = 300
+    told: str = ""
+    pointer: str = ""
+    reload: Literal["signal", "watch", "restart"] = "watch"
+    port: int = 0
+    stop_s: float = 10.0
+
+    @property
+    def name(self) -> str:
+        """The job for people: its role, and a worker's model."""
+        return f"{self.role} {self.model}".strip()
+
+
+class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What applying does to one job: exactly this. It can be kept as JSON and applied later.
+
+    job: its id. name: as `ServiceJob.name`. index: of the state that it was planned over, 0: there was none. differs:
+    what in it is not as it ought to be. spec: what will be submitted, in the adapter's own terms; empty: an end.
+    """
+
+    job: str
+    name: str
+    change: Literal["new", "changed", "unchanged", "removed"]
+    index: int = 0
+    differs: tuple[str, ...] = ()
+    spec: dict[str, Any] = {}
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that has begun. mark: what to follow, in the adapter's terms; empty: nothing more will happen."""
+
+    job: str
+    name: str
+    mark: str = ""
+
+
+class Rolled(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that has ended well. healthy: instances that run and pass their checks."""
+
+    job: str
+    name: str
+    healthy: int = 0
+    waited_s: float = 0.0
+
+
+class ServiceInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of a job. healthy: None while that is not known. canary: begun by `Canaries.start`, not promoted.
+
+    state: `pending`, `running`, `failed` or `ended`. restarts: since it was placed. reason: of its last failure.
+    """
+
+    id: str
+    state: str
+    healthy: bool | None = None
+    canary: bool = False
+    restarts: int = 0
+    reason: str = ""
+
+
+class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job stands. count: of instances that are wanted, without canaries. pin: of the newest version of the job.
+
+    rolling: whether a change is on its way.
+    """
+
+    job: str
+    role: str
+    model: str = ""
+    count: int = 0
+    pin: Pin | None = None
+    rolling: bool = False
+    instances: tuple[ServiceInstance, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The job for people: its role, and a worker's model."""
+        return f"{self.role} {self.model}".strip()
+
+
+class Services(Protocol):
+    """The serving jobs of one project in one environment.
+
+    All methods raise Unreachable, NotAuthorised. Where `local`, the processes are those of `rdv serve` on this machine.
+    """
+
+    local: bool
+
+    def plan(self, wanted: Sequence[ServiceJob]) -> Sequence[ServiceChange]:
+        """What would make the jobs what they ought to be, in the order to apply it; nothing is changed.
+
+        A job of this project that is not wanted is to be removed. A pin and a scaled count stay as they are.
+        """
+        ...
+
+    def apply(self, change: ServiceChange) -> Applied:
+        """Begin a change, over the very state that it was planned over; else LostRace, and nothing is done."""
+        ...
+
+    def follow(self, applied: Applied, say: Say, timeout_s: float) -> Rolled:
+        """Return when a change is done: every instance runs and is healthy.
+
+        say: told what happens and, of a failure, reasons and the last lines of what failed wrote. RolloutFailed when it
+        failed, also when the state before was brought back by itself; TimedOut.
+        """
+        ...
+
+    def look(self) -> Sequence[ServiceState]:
+        """The jobs of this project, by role and model."""
+        ...
+
+    def scale(self, role: Role, model: str, count: int) -> Applied:
+        """Have so many instances of a job. NotFound without it, LostRace while another change is on its way."""
+        ...
+
+    def restart(self, job: str, instance: str, timeout_s: float) -> None:
+        """Start one instance again where it is, and return when it is healthy; TimedOut, NotFound."""
+        ...
+
+
+class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
+    """How the canaries of a model stand.
+
+    state: `starting`; `healthy` (all of them run and pass their checks); `failed` (reason says why, none of them may
+    run any more); `promoted` (every worker of the model is what the canaries were); `promoting`; `gone` (dropped, or
+    replaced by somebody else).
+    """
+
+    mark: str
+    pin: Pin
+    state: Literal["starting", "healthy", "failed", "promoting", "promoted", "gone"]
+    wanted: int = 0
+    healthy: int = 0
+    reason: str = ""
+
+
+class Canaries(Protocol):
+    """Workers of another version beside those that serve, a set of them a model. All calls may be repeated."""
+
+    def start(self, model: str, pin: Pin, count: int) -> str:
+        """Begin so many workers with a pin, beside the model's others, which stay; the mark to ask for them by.
+
+        With the same pin again: the same mark. NotFound when the model has no job, LostRace while another change of
+        its job is on its way.
+        """
+        ...
+
+    def look(self, model: str, mark: str) -> CanaryState:
+        """How they stand, as told by the cluster itself, at once."""
+        ...
+
+    def promote(self, model: str, mark: str) -> None:
+        """Begin to make all workers of the model what these are, one after the other; `look` says when it is done.
+
+        Refused while they are not all healthy. Promoted ones stay so.
+        """
+        ...
+
+    def drop(self, model: str, mark: str) -> None:
+        """End them and have the model's job be what it was before them; gone ones are fine.
+
+        When it returns the end has been asked for: `look` says `gone` when none of them runs.
+        """
+        ...

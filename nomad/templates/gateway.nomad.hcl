@@ -1,0 +1,186 @@
+# The gateways of a project: they take requests, put them on the bus and answer them. As many as `count` says.
+# The job's id is set by who registers it: a label cannot be a variable.
+variable "namespace" {
+  type = string
+}
+variable "driver" {
+  type = string
+}
+variable "image" {
+  type = string
+}
+variable "python" {
+  type = string
+}
+variable "vault" {
+  type = string
+}
+variable "consul" {
+  type = bool
+}
+variable "cpu_mhz" {
+  type = number
+}
+variable "memory_mb" {
+  type = number
+}
+variable "disk_mb" {
+  type = number
+}
+variable "count" {
+  type = number
+}
+variable "most" {
+  type = number
+}
+variable "meta" {
+  type = map(string)
+}
+# what each instance is told: the project, as JSON
+variable "told" {
+  type = string
+}
+variable "kill_s" {
+  type = string
+}
+variable "bus_service" {
+  type = string
+}
+variable "data_service" {
+  type = string
+}
+
+job "rdv-gateway" {
+  type      = "service"
+  namespace = var.namespace
+  meta      = var.meta
+  group "gateway" {
+    count = var.count
+    scaling {
+      enabled = true
+      min     = 1
+      max     = var.most
+    }
+    update {
+      max_parallel      = 1
+      health_check      = "checks"
+      min_healthy_time  = "3s"
+      healthy_deadline  = "60s"
+      progress_deadline = "120s"
+      auto_revert       = true
+    }
+    restart {
+      attempts = 3
+      interval = "5m"
+      delay    = "1s"
+      mode     = "fail"
+    }
+    reschedule {
+      delay          = "5s"
+      delay_function = "exponential"
+      max_delay      = "2m"
+      unlimited      = true
+    }
+    # what an instance keeps stays on its node, over restarts and updates
+    ephemeral_disk {
+      size   = var.disk_mb
+      sticky = true
+    }
+    network {
+      port "http" {}
+      port "bus" {}
+      port "ops" {}
+    }
+    task "gateway" {
+      driver       = var.driver
+      kill_signal  = "SIGTERM"
+      kill_timeout = var.kill_s
+      # between its leaving the catalog and the signal: who asks the catalog has asked again by then
+      shutdown_delay = "2s"
+      dynamic "consul" {
+        for_each = var.consul ? ["own identity"] : []
+        content {}
+      }
+      dynamic "vault" {
+        for_each = var.vault == "" ? [] : [var.vault]
+        content {
+          role        = vault.value
+          env         = false
+          change_mode = "noop"
+        }
+      }
+      template {
+        data            = var.told
+        destination     = "local/project.json"
+        left_delimiter  = "<<[rdv"
+        right_delimiter = "rdv]>>"
+        change_mode     = "noop"
+      }
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [] : [var.python]
+        content {
+          command = config.value
+          args    = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "gateway"]
+        }
+      }
+      # init: as process 1 Python would not see the signal that ends it; the network is the node's, as for the others
+      dynamic "config" {
+        for_each = var.driver == "docker" ? [var.image] : []
+        content {
+          image        = config.value
+          force_pull   = false
+          init         = true
+          network_mode = "host"
+          command      = var.python
+          args         = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "gateway"]
+        }
+      }
+      # where workers dial it
+      service {
+        name     = var.bus_service
+        provider = "consul"
+        port     = "bus"
+        meta {
+          instance = "${NOMAD_ALLOC_ID}"
+          ops      = "${NOMAD_ADDR_ops}"
+          url      = "http://${NOMAD_ADDR_http}"
+        }
+        # a probe goes through the bus and back; three failures in a row, that is 6 s, and it is started again
+        check {
+          name     = "a probe through the bus"
+          type     = "http"
+          port     = "ops"
+          path     = "/health"
+          interval = "2s"
+          timeout  = "2s"
+          check_restart {
+            limit = 3
+            grace = "30s"
+          }
+        }
+      }
+      # where proxies hand requests over
+      service {
+        name     = var.data_service
+        provider = "consul"
+        port     = "http"
+        check {
+          name     = "a probe through the bus"
+          type     = "http"
+          port     = "ops"
+          path     = "/health"
+          interval = "2s"
+          timeout  = "2s"
+        }
+      }
+      logs {
+        max_files     = 5
+        max_file_size = 10
+      }
+      resources {
+        cpu    = var.cpu_mhz
+        memory = var.memory_mb
+      }
+    }
+  }
+}
