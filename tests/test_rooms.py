@@ -29,11 +29,17 @@ VENDORS = {"nomad", "consul", "hvac", "boto3", "botocore", "hdfs"}
 # Too slow for `rdv --help`: the command line imports them inside a command, if at all.
 HEAVY = VENDORS | {
     "luigi", "numpy", "scipy", "pandas", "lightgbm", "catboost", "pyarrow", "statsmodels", "httptools", "uvloop",
-    "prometheus_client",
+    "prometheus_client", "grpc", "google",
 }  # fmt: skip
 PICKLES = {"pickle", "joblib", "cloudpickle", "dill", "shelve"}
 # Import name -> name in setup.cfg, where they differ.
-DISTRIBUTIONS = {"prometheus_client": "prometheus-client", "nomad": "python-nomad", "consul": "py-consul"}
+DISTRIBUTIONS = {
+    "prometheus_client": "prometheus-client",
+    "nomad": "python-nomad",
+    "consul": "py-consul",
+    "grpc": "grpcio",
+    "google": "protobuf",
+}
 # Installed by the one of ours that it is part of.
 COMES_WITH = {"botocore": "boto3", "pandas": "statsmodels", "requests": "consul", "urllib3": "consul"}
 

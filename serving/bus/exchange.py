@@ -1,6 +1,7 @@
 """What every hub does with batches and answers, whatever carries them: queues, credit, expiry, drops, siblings.
 
-No I/O and no clock of its own: an adapter gives it a `Link` per connected replica and tells it what arrives.
+No I/O and no clock of its own: an adapter gives it a `Link` per connected replica, the encoding of batches, and tells
+it what arrives.
 Every row it is given ends exactly once, as answered, skipped, or a counted drop.
 """
 
@@ -17,7 +18,7 @@ from rdv.ids import MESSAGE_ID_BYTES
 from rdv.inputs import RowSchema
 from rdv.serving.bus.codec import MAX_FRAME_BYTES, encode_batch
 from rdv.serving.bus.columns import alive, join, part
-from rdv.serving.bus.outbox import Link, Outbox, Parcel, Replica
+from rdv.serving.bus.outbox import Encode, Link, Outbox, Parcel, Replica
 from rdv.serving.bus.port import Batch, Identity, OnLost, OnScores, Scores, Traffic
 
 MAX_CREDIT = 64
@@ -53,9 +54,10 @@ class Exchange:
         on_lost: OnLost = lambda topic, name, ids, reason: None,
         limits: Limits = Limits(),
         clock: Clock = SystemClock(),  # noqa: B008 - stateless
+        encode: Encode = encode_batch,
     ) -> None:
         self.limits = limits
-        self._on_scores, self._on_lost, self._clock = on_scores, on_lost, clock
+        self._on_scores, self._on_lost, self._clock, self._encode = on_scores, on_lost, clock, encode
         self._schemas: dict[str, RowSchema] = {}
         self._names: dict[str, dict[str, Outbox]] = {}
         self._replicas: dict[Link, Replica] = {}
@@ -69,7 +71,7 @@ class Exchange:
             raise BusError(f"topic {topic} is declared already, with another row schema")
         known = self._names.setdefault(topic, {})
         for name in names:
-            known.setdefault(name, Outbox(topic, name, self._on_lost))
+            known.setdefault(name, Outbox(topic, name, self._on_lost, self._encode))
 
     def publish(self, batch: Batch, names: Collection[str] | None = None) -> None:
         """Hand a batch to every name of its topic, or to these of them; full or absent ones are counted drops."""
@@ -81,7 +83,7 @@ class Exchange:
             for start in range(0, batch.n, self.limits.max_rows):
                 self.publish(part(batch, start, min(batch.n, start + self.limits.max_rows)), names)
             return
-        data = encode_batch(batch)
+        data = self._encode(batch)
         if len(data) > self.limits.max_frame_bytes:
             if batch.n > 1:
                 half = batch.n // 2
@@ -126,7 +128,7 @@ class Exchange:
             if not room:
                 return
             kept = part(parcel.batch, 0, room)
-            parcel = Parcel(kept, encode_batch(kept))
+            parcel = Parcel(kept, self._encode(kept))
         name.push(parcel)
 
     def replicas(self, topic: str) -> list[Identity]:
@@ -149,7 +151,7 @@ class Exchange:
         names = self._names[identity.topic]
         name = names.get(identity.name)
         if name is None:
-            name = names[identity.name] = Outbox(identity.topic, identity.name, self._on_lost)
+            name = names[identity.name] = Outbox(identity.topic, identity.name, self._on_lost, self._encode)
         name.archive = identity.archive
         replica = self._replicas[link] = Replica(identity, link, name)
         name.replicas.append(replica)
@@ -218,13 +220,13 @@ class Exchange:
                     name.drop(expired, "expired")
                     if live is None:
                         continue
-                    parcel = Parcel(live, encode_batch(live))
+                    parcel = Parcel(live, self._encode(live))
             taken.append(parcel)
             rows, size = rows + parcel.n, size + len(parcel.data)
         if len(taken) < 2:
             return taken[0] if taken else None
         batch = join([parcel.batch for parcel in taken])
-        return Parcel(batch, encode_batch(batch))
+        return Parcel(batch, self._encode(batch))
 
     def answered(self, link: Link, scores: Scores) -> None:
         """Take a replica's answer to its oldest unanswered frame; BusError when it is none of that frame."""

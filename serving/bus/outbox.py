@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from rdv.ids import MESSAGE_ID_BYTES
-from rdv.serving.bus.codec import encode_batch
 from rdv.serving.bus.columns import alive
 from rdv.serving.bus.port import Batch, Identity, OnLost, Traffic
+
+Encode = Callable[[Batch], bytes]
+"""How an adapter writes a batch: once a batch, whoever receives it."""
 
 
 class Link(Protocol):
@@ -45,10 +48,12 @@ class Outbox:
     hungry: an archive that had no credit left when its rows were due, and is owed them as soon as it has.
     """
 
-    __slots__ = ("archive", "hungry", "lost", "name", "replicas", "topic", "traffic", "waiting", "waiting_bytes")
+    __slots__ = (
+        "archive", "encode", "hungry", "lost", "name", "replicas", "topic", "traffic", "waiting", "waiting_bytes",
+    )  # fmt: skip
 
-    def __init__(self, topic: str, name: str, lost: OnLost) -> None:
-        self.topic, self.name, self.lost = topic, name, lost
+    def __init__(self, topic: str, name: str, lost: OnLost, encode: Encode) -> None:
+        self.topic, self.name, self.lost, self.encode = topic, name, lost, encode
         self.archive = self.hungry = False
         self.replicas: list[Replica] = []
         self.waiting: deque[Parcel] = deque()
@@ -102,7 +107,7 @@ class Outbox:
             self.pop()
             self.drop(expired, "expired")
             if live is not None:
-                self.push_back(Parcel(live, encode_batch(live)))
+                self.push_back(Parcel(live, self.encode(live)))
                 return
 
     def push_back(self, parcel: Parcel) -> None:

@@ -14,8 +14,9 @@ import pytest
 import uvloop
 
 from rdv.inputs import RowSchema
-from rdv.serving.bus import frames
+from rdv.serving.bus import frames, grpc_client
 from rdv.serving.bus.exchange import Limits
+from rdv.serving.bus.grpc_hub import GrpcHub
 from rdv.serving.bus.memory import MemoryHub
 from rdv.serving.bus.port import NO_DEADLINE, Batch, Hub, Identity, Requests, Scores, Subscription, Traffic
 
@@ -141,11 +142,29 @@ async def unix(folder: Path, limits: Limits) -> AsyncIterator[Bench]:
     await hub.close()
 
 
+@contextlib.asynccontextmanager
+async def grpc(folder: Path, limits: Limits) -> AsyncIterator[Bench]:
+    bench = Bench()
+    hub = GrpcHub("gw-1", bench.note, bench.lose, limits)
+    port = await hub.listen("127.0.0.1", 0)
+    subscriptions: list[Subscription] = []
+
+    async def subscribe(identity: Identity) -> Subscription:
+        subscriptions.append(await grpc_client.subscribe(f"127.0.0.1:{port}", identity))
+        return subscriptions[-1]
+
+    bench.hub, bench.subscribe = hub, subscribe
+    yield bench
+    await hub.close()
+    for subscription in subscriptions:
+        await subscription.close()
+
+
 Adapter = Callable[[Path, Limits], contextlib.AbstractAsyncContextManager[Bench]]
 Run = Callable[..., None]
 
 
-@pytest.fixture(params=[memory, unix], ids=["memory", "frames"])
+@pytest.fixture(params=[memory, unix, grpc], ids=["memory", "frames", "grpc"])
 def run_bus(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """A function that runs a coroutine function on a fresh hub of the adapter, in uvloop, bounded in time."""
     adapter: Adapter = request.param
