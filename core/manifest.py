@@ -87,6 +87,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         raise CorruptArtifact(f"artifact {self.name} has no file {path!r}", "see `rdv artifacts verify`")
 
 
+# Made here, by one thread: msgspec 0.22 crashes the process when several threads decode a type for the first time.
+_DECODER = msgspec.json.Decoder(Manifest)
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """The manifest as indented JSON, the same bytes for the same content."""
     return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1)
@@ -95,7 +99,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def decode_manifest(data: bytes, name: str) -> Manifest:
     """The manifest in some bytes; CorruptArtifact when they are none, or are one of another artifact."""
     try:
-        manifest = msgspec.json.decode(data, type=Manifest)
+        manifest = _DECODER.decode(data)
     except msgspec.MsgspecError as error:
         raise CorruptArtifact(f"the manifest of {name} cannot be read: {error}", "see `rdv artifacts verify`") from None
     if manifest.name != name:
