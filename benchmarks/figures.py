@@ -8,11 +8,13 @@ same run, None when nothing was timed) and `detail` (anything worth keeping in t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from rdv.serving.load.figures import quantile
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,17 +154,6 @@ def missing(name: str, floor: Floor, short: bool, reason: str) -> Row:
         at_aim=False,
         detail={"reason": reason},
     )
-
-
-def quantile(values: Iterable[float], q: float) -> float:
-    """The nearest-rank quantile, 0 < q <= 1: the least value that at least a share q of the values does not exceed.
-
-    NaN for no values. A request without an answer belongs in here as infinity.
-    """
-    ordered = sorted(values)
-    if not ordered:
-        return math.nan
-    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
 
 
 def median(values: Sequence[float]) -> float:

@@ -98,9 +98,13 @@ def page(
         *(f"<h2>{escape(sheet.title)}</h2><p>{escape(sheet.text)}</p>{table(sheet.records)}" for sheet in sheets),
         "<h2>Words</h2><dl>" + "".join(f"<dt>{term}</dt><dd>{text}</dd>" for term, text in WORDS.items()) + "</dl>",
     ]
-    title = f"rdv report: {escape(found.goal)}"
+    return whole(f"rdv report: {found.goal}", parts)
+
+
+def whole(title: str, parts: Sequence[str]) -> str:
+    """A page of some parts, which are HTML; title: plain text."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
     )

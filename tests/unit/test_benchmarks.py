@@ -1,20 +1,16 @@
 """The benchmarks' own arithmetic: a wrong quantile or verdict would be worse than none."""
 
-import asyncio
 import importlib
 import math
 import os
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 NAMES = ("figures", "load", "closed", "answers", "table", "run", "idle", "processes")
@@ -37,17 +33,6 @@ def bench() -> Iterator[SimpleNamespace]:
 def floor(bench: SimpleNamespace) -> dict[str, object]:
     """The fields that every floor has."""
     return {"what": "w", "unit": "ms", "direction": "at_most", "date": "d", "command": "c", "machine": "m"}
-
-
-@given(values=st.lists(st.floats(allow_nan=False), min_size=1), q=st.floats(0.001, 1.0))
-def test_a_quantile_is_a_value_that_enough_others_do_not_exceed(
-    bench: SimpleNamespace, values: list[float], q: float
-) -> None:
-    """A quantile is one of the values, at least a share q is not above it, and no smaller value is enough."""
-    found = bench.figures.quantile(values, q)
-    assert found in values
-    assert sum(value <= found for value in values) >= q * len(values) - 1e-9
-    assert sum(value < found for value in values) < q * len(values) + 1e-9
 
 
 def test_a_lost_request_is_an_infinite_latency(bench: SimpleNamespace) -> None:
@@ -139,86 +124,6 @@ def test_a_scenario_that_fails_fails_all_its_figures(
 def test_numbers_read_well(bench: SimpleNamespace, value: float | None, text: str) -> None:
     """A number in the table has no exponent and no digits that mean nothing."""
     assert bench.table.number(value) == text
-
-
-@given(rate=st.floats(1.0, 5000.0), seconds=st.floats(0.01, 10.0), start_s=st.floats(0.0, 1e6))
-def test_arrivals_are_fixed_and_evenly_spaced(
-    bench: SimpleNamespace, rate: float, seconds: float, start_s: float
-) -> None:
-    """Arrival times depend on the schedule alone: the first at the start, 1/rate apart, all within the time."""
-    count = bench.load.arrivals(rate, seconds)
-    assert count == max(1, round(rate * seconds))
-    assert bench.load.arrival_s(start_s, rate, 0) == start_s
-    last_s = bench.load.arrival_s(start_s, rate, count - 1) - start_s
-    assert last_s == pytest.approx((count - 1) / rate, abs=1e-6)
-
-
-@given(body=st.binary(max_size=200), status=st.sampled_from([200, 400, 503]), cut=st.integers(0, 400))
-def test_an_answer_is_read_when_it_is_whole(bench: SimpleNamespace, body: bytes, status: int, cut: int) -> None:
-    """Any shorter piece of an answer is not yet one; the whole yields its status and body."""
-    whole = b"HTTP/1.1 %d X\r\nserver: x\r\nContent-length: %d\r\n\r\n%b" % (status, len(body), body)
-    assert bench.load.whole_answer(whole) == (status, body)
-    if cut < len(whole):
-        assert bench.load.whole_answer(whole[:cut]) is None
-
-
-def test_an_answer_of_unknown_length_is_refused(bench: SimpleNamespace) -> None:
-    """The client does not guess where an answer ends."""
-    with pytest.raises(ValueError, match="without Content-Length"):
-        bench.load.whole_answer(b"HTTP/1.1 200 OK\r\n\r\n")
-    with pytest.raises(ValueError, match="after the end"):
-        bench.load.whole_answer(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nab")
-
-
-@pytest.fixture
-def server() -> Iterator[int]:
-    """The port of an HTTP server that answers a body with itself and breaks off the connection on `drop`."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if body == b"drop":
-                self.close_connection = True
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *told: object) -> None:
-            return
-
-    served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=served.serve_forever)
-    thread.start()
-    yield served.server_port
-    served.shutdown()
-    thread.join()
-    served.server_close()
-
-
-def test_every_request_is_accounted_for(bench: SimpleNamespace, server: int) -> None:
-    """Each request is sent once, in order, with its own answer; one whose connection broke is lost, not repeated."""
-    requests = [bench.load.http_request("x", "/", body) for body in (b"one", b"two", b"drop", b"four")]
-    bench.load.GRACE_S = 0.5
-
-    async def run() -> list[object]:
-        client = bench.load.Client(requests, rate=200.0, seconds=0.2)
-        await client.run("127.0.0.1", server, connections=3)
-        return client.sent
-
-    sent = asyncio.run(run())
-    assert [one.at for one in sent] == list(range(40))
-    assert {(one.at % 4, one.status, one.body) for one in sent} == {
-        (0, 200, b"one"),
-        (1, 200, b"two"),
-        (2, 0, b""),
-        (3, 200, b"four"),
-    }
-    assert all(one.waited_ms >= one.sent_ms for one in sent)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(sent), type=list[bench.load.Sent]) == sent
 
 
 def test_what_wrk_reports_is_read(bench: SimpleNamespace) -> None:

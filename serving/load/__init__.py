@@ -1,0 +1,1 @@
+"""Load on a running gateway: requests at fixed arrival times, and what became of them."""
