@@ -6,13 +6,15 @@ import sys
 import pytest
 
 PROGRAM = """
-import threading
+import gc, sys, threading
 from rdv.manifest import Manifest, decode_manifest, encode_manifest
 data = encode_manifest(Manifest(name="a", kind="model", attempt="1", files=(), task="t"))
 ready = threading.Barrier(8)
+gc.set_threshold(1)
+sys.setswitchinterval(1e-6)
 def read():
     ready.wait()
-    for _ in range(50):
+    for _ in range(5):
         decode_manifest(data, "a")
 threads = [threading.Thread(target=read) for _ in range(8)]
 for one in threads: one.start()
