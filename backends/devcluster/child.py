@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rdv.backends.devcluster.adopted import Adopted, born
@@ -14,6 +15,7 @@ from rdv.errors import Interrupted, RdvError, TimedOut
 from rdv.processes import die_with_parent, how_it_ended, signal_group
 
 _LOOK_S = 0.02
+_FREEZE_S = 30.0
 _LOG_TAIL_BYTES = 2000
 
 
@@ -110,8 +112,11 @@ class ServerProcess:
         self.stop(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stop it from running while its connections stay open."""
+        """Stop it from running while its connections stay open; it has stopped when this returns."""
         signal_group(self.pid, signal.SIGSTOP)
+        until = time.monotonic() + _FREEZE_S
+        while not _stands_still(self.pid) and time.monotonic() < until:
+            time.sleep(0.002)
 
     def thaw(self) -> None:
         """Let a frozen one run on."""
@@ -125,6 +130,15 @@ class ServerProcess:
                 return log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether no thread of a process runs any more: each stops when its turn comes, on a busy machine much later."""
+    for stat in Path("/proc", str(pid), "task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            if stat.read_text().rpartition(")")[2].split()[0] not in "TZX":
+                return False
+    return True
 
 
 def _has_ended(process: subprocess.Popen[bytes] | Adopted) -> bool:
