@@ -41,13 +41,17 @@ def copy_file(source: Path, path: Path, scratch: Path | None = None, mode: int =
         _publish(file, name, path)
 
 
-def replace_file(path: Path, data: bytes, mode: int = _MODE) -> None:
-    """Make a file have these bytes, durably; readers see the old content or the new, never a mixture."""
+def replace_file(path: Path, data: bytes, mode: int = _MODE, durable: bool = True) -> None:
+    """Make a file have these bytes, durably; readers see the old content or the new, never a mixture.
+
+    durable: without it nothing waits for the disk, and after a power cut the content may be anything.
+    """
     with _scratch_file(path.parent, mode) as (file, name):
         file.write(data)
-        _sync(file)
+        _sync(file) if durable else file.flush()
         os.replace(name, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 def make_folders(path: Path) -> None:
