@@ -26,7 +26,8 @@ def test_places_in_s3(require: Callable[..., str]) -> None:
 def test_places_in_consul(require: Callable[..., str]) -> None:
     """A place is a prefix and known options only; an address is a URL."""
     require("consul")
-    from rdv.backends.registry_consul import ConsulRegistry, parse_place
+    from rdv.backends.consul_client import parse_place
+    from rdv.backends.registry_consul import ConsulRegistry
 
     assert parse_place("") == ("", {})
     assert parse_place("rdv/dev?address=http://h:1") == ("rdv/dev/", {"address": "http://h:1"})
