@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rdv.backends.diagnosis import Seen
 
 _STORES = ("artifacts", "intermediate")
-_PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad"}
+_PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad", "catalog": "consul"}
 
 
 def has_servers(project: Project) -> bool:
@@ -29,6 +29,8 @@ def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
     role = _option(cluster, "vault")
     if place := _server_place(project, "registry", "consul"):
         yield from _guarded("consul", diagnosis_consul.diagnose(place, environ))
+    if place := _server_place(project, "catalog", "consul"):
+        yield from _guarded("consul catalog", _catalog(project, place, environ))
     if place := _server_place(project, "secrets", "vault"):
         yield from _guarded("vault", diagnosis_vault.diagnose(place, environ, role))
     if cluster:
@@ -37,6 +39,12 @@ def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
         yield from _guarded("nomad", found)
     for setting, place in _stores(project).items():
         yield from _guarded(setting, _store(project, environ, setting, place))
+
+
+def _catalog(project: Project, place: str, environ: Mapping[str, str]) -> Iterator[Seen]:
+    from rdv.backends import diagnosis_consul
+
+    yield from diagnosis_consul.diagnose_catalog(place, environ, select.gateway_service(project))
 
 
 def _store(project: Project, environ: Mapping[str, str], setting: str, place: str) -> Iterator[Seen]:

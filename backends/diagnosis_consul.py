@@ -1,4 +1,4 @@
-"""What is wrong with an environment's registry in Consul."""
+"""What is wrong with an environment's registry, and its catalog, in Consul."""
 
 from __future__ import annotations
 
@@ -37,6 +37,37 @@ def diagnose(place: str, environ: Mapping[str, str]) -> Iterator[Seen]:
     yield _identities(server)
 
 
+def diagnose_catalog(place: str, environ: Mapping[str, str], service: str) -> Iterator[Seen]:
+    """Whether this token may find instances of a service in Consul, and announce them where they run."""
+    _, options = options_of(place)
+    address = options.get("address") or _address(environ)
+    server = Asked("consul", address, "X-Consul-Token", token_of(options, environ, "CONSUL_HTTP_TOKEN"))
+    told = server.ask(f"/v1/health/service/{service}?passing=1")
+    if not told.ok:
+        found = f"{service} cannot be looked up: {told.said}"
+        yield Seen("consul catalog", False, found, server.remedy(_START if not told.status else _TOKEN))
+        return
+    there = f"{len(told.body)} instances of {service}" if told.body else f"no instance of {service}"
+    wanted = [("service", service, "read"), ("node", "any", "read"), ("service", service, "write")]
+    missing = _missing(server, wanted)
+    if missing is None:
+        yield Seen("consul catalog", None, f"{there}; rights are not told (access control is off, or too old a server)")
+        return
+    rules = f'service_prefix "{service}" {{ policy = "write" }}, node_prefix "" {{ policy = "read" }}'
+    remedy = server.remedy(f"give the token a policy with {rules}: consul acl policy create")
+    lacks = " and ".join(f"{access} {kind}s" for kind, _, access in missing)
+    yield Seen("consul catalog", not missing, f"{there}; may not {lacks}" if missing else there, remedy)
+
+
+def _missing(server: Asked, wanted: list[tuple[str, str, str]]) -> list[tuple[str, str, str]] | None:
+    """Those of some rights (resource, segment, access) that the token lacks; None when Consul does not tell."""
+    asked = [{"Resource": kind, "Segment": name, "Access": access} for kind, name, access in wanted]
+    told = server.ask("/v1/internal/acl/authorize", "POST", asked)
+    if not told.ok:
+        return None
+    return [right for right, one in zip(wanted, told.body, strict=True) if not one["Allow"]]
+
+
 def _address(environ: Mapping[str, str]) -> str:
     told = environ.get("CONSUL_HTTP_ADDR", "127.0.0.1:8500")
     return told if "://" in told else f"http://{told}"
@@ -52,11 +83,10 @@ def _strangers(server: Asked, key: str) -> Seen:
 
 def _rights(server: Asked, key: str, policies: str) -> Seen:
     """Whether the token may read and write below the prefix; asked, not tried."""
-    wanted = [{"Resource": "key", "Segment": key, "Access": access} for access in ("read", "write")]
-    told = server.ask("/v1/internal/acl/authorize", "POST", wanted)
-    if not told.ok:
-        return Seen("consul rights", None, f"it does not tell: {told.said}")
-    missing = [one["Access"] for one in told.body if not one["Allow"]]
+    lacking = _missing(server, [("key", key, access) for access in ("read", "write")])
+    if lacking is None:
+        return Seen("consul rights", None, "it does not tell them")
+    missing = [access for _, _, access in lacking]
     below = key.rpartition("/")[0]
     found = f"may not {' and '.join(missing)} below {below}" if missing else f"may read and write below {below}"
     rule = f'key_prefix "{below}/" {{ policy = "write" }}'

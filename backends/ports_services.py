@@ -1,14 +1,16 @@
-"""The ports of serving on a cluster, in rdv's own words: the serving jobs, and canaries beside them.
+"""The ports of serving on a cluster, in rdv's own words: the serving jobs, canaries beside them, the catalog.
 
 As in `rdv.backends.ports`: the smallest sets of calls that their users need, each with a contract suite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
+
+from rdv.ids import digest_bytes
 
 Role = Literal["gateway", "worker", "decoy", "proxy"]
 Say = Callable[[str], object]
@@ -202,5 +204,61 @@ class Canaries(Protocol):
         """End them and have the model's job be what it was before them; gone ones are fine.
 
         When it returns the end has been asked for: `look` says `gone` when none of them runs.
+        """
+        ...
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """One running gateway. id: unique among its like. host, port: where its bus listens.
+
+    meta: small strings beside it, such as `ops` (host:port of its read-only listener), `url` (of its data listener),
+    `version`; the name `id` is the catalog's own.
+    """
+
+    id: str
+    host: str
+    port: int
+    meta: Mapping[str, str] = {}
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One look at a service: its instances, sorted by id, and an index above 0 that is equal when they are equal."""
+
+    instances: tuple[Instance, ...]
+    index: int
+
+    @classmethod
+    def of(cls, instances: Iterable[Instance]) -> Self:
+        """What a look that saw these instances tells."""
+        seen = tuple(sorted(instances, key=lambda one: one.id))
+        told = msgspec.json.encode(seen, order="deterministic")
+        return cls(seen, int(digest_bytes(told)[:15], 16) + 1)
+
+
+class Catalog(Protocol):
+    """Who serves under a name, as far as they said so lately; calls are from threads, processes and forks alike.
+
+    All methods raise Unreachable, NotAuthorised; what is outside the alphabet (`catalog_rules`) UsageError.
+    """
+
+    def announce(self, service: str, instance: Instance, ttl_s: float) -> None:
+        """Have an instance be found for ttl_s from now, instead of what was said of its id before.
+
+        To be repeated well within ttl_s. A look elsewhere may see it a moment later.
+        """
+        ...
+
+    def withdraw(self, service: str, instance_id: str) -> None:
+        """Have an instance be found no more; absent is fine."""
+        ...
+
+    def find(self, service: str) -> Found:
+        """The instances that are healthy; none for a service that nobody announced."""
+        ...
+
+    def watch(self, service: str, index: int, wait_s: float) -> Found:
+        """Return what is found as soon as its index differs from `index` (0: at once), at the latest after wait_s.
+
+        Blocks the calling thread. A return is no proof of change: compare the index.
         """
         ...

@@ -14,7 +14,9 @@ import msgspec
 
 from rdv.backends.artifacts import ArtifactStore
 from rdv.backends.blobs_routed import RoutedBlobs
+from rdv.backends.catalog_rules import service_name
 from rdv.backends.ports import Blobs, Cluster, Jobs, Pipelines, Registry, Secrets, Timetable
+from rdv.backends.ports_services import Catalog
 from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
@@ -46,6 +48,12 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
             {
                 "sqlite": Adapter("rdv.backends.registry_sqlite:SqliteRegistry"),
                 "consul": Adapter("rdv.backends.registry_consul:ConsulRegistry", "cluster", remote=True),
+            }
+        ),
+        "catalog": MappingProxyType(
+            {
+                "folder": Adapter("rdv.backends.catalog_folder:FolderCatalog"),
+                "consul": Adapter("rdv.backends.catalog_consul:ConsulCatalog", "cluster", remote=True),
             }
         ),
         "cluster": MappingProxyType(
@@ -119,6 +127,28 @@ def secrets(project: Project, environ: Mapping[str, str]) -> Secrets:
     place = _place(project, "secrets", adapter, rest)
     made: Secrets = _load(adapter)(place) if adapter.remote else _load(adapter)(place, environ)
     return made
+
+
+def catalog(project: Project) -> Catalog:
+    """Where the gateways of a project's environment are found; `folder:` alone is a folder of its run folder."""
+    adapter, rest = _adapter(project, "catalog")
+    place = _place(project, "catalog", adapter, rest or str(project.run_folder / "catalog"))
+    made: Catalog = _load(adapter)(place)
+    return made
+
+
+def gateway_service(project: Project) -> str:
+    """The name under which a project's gateways are in the catalog: `ENVIRONMENT-PROJECT-gateway`.
+
+    The first part is what a place in Consul names before its `?`, else the environment's name. Where the catalog is a
+    server, the project has to be named; here it may be its folder's name.
+    """
+    adapter, rest = _adapter(project, "catalog")
+    env = (rest.partition("?")[0].strip("/") if adapter.remote else "") or project.env
+    named = project.config.project or ("" if adapter.remote else project.folder.name)
+    if adapter.remote and not named:
+        raise ConfigError("the project has no name to find its gateways by", 'write project = "NAME" into rdv.toml')
+    return service_name(env, named, "gateway")
 
 
 def pipelines(project: Project) -> Pipelines:

@@ -160,7 +160,9 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which adapter serves each port. `local`: everything embedded under `.rdv/`.
 
     intermediate: where the artifacts lie that nobody serves (data sets, features, reports, verdicts); empty: where
-    the models do. services: what runs gateways and workers; `local:` = `rdv serve`.
+    the models do. services: what runs gateways and workers; `local:` = `rdv serve`. catalog: where gateways are
+    found, `folder:` (in the run folder) or `consul:PREFIX?...`; names of services begin with the prefix, by default the
+    environment's name.
     """
 
     artifacts: str = "dir:artifacts"
@@ -169,6 +171,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster: str = "local:"
     secrets: str = "env:secrets.toml"
     services: str = "local:"
+    catalog: str = "folder:"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

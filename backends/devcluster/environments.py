@@ -94,10 +94,12 @@ def _namespace_rule(name: str, capabilities: tuple[str, ...]) -> str:
 def consul_policies(env: str) -> dict[str, str]:
     """Rules of an environment's policies in Consul: the person's, its pipelines', and its services'."""
     look = 'service_prefix "" {\n  policy = "read"\n}\nnode_prefix "" {\n  policy = "read"\n}\n'
+    # a gateway that runs on a machine, not as a job, announces itself with its person's token
+    announce = f'service_prefix "{env}-" {{\n  policy = "write"\n}}\n'
     write, read = (f'key_prefix "{kv_prefix(env)}" {{\n  policy = "{right}"\n}}\n' for right in ("write", "read"))
     return {
         # reading policies shows `rdv doctor` what is missing, and no secret
-        policy(env): write + look + 'acl = "read"\n',
+        policy(env): write + look + announce + 'acl = "read"\n',
         policy(env, "pipelines"): write + look,
         policy(env, "services"): read + look,
     }
@@ -170,6 +172,7 @@ def places(env: str, at: Addresses) -> dict[str, str]:
         "registry": f"consul:{kv_prefix(env).rstrip('/')}?address={at.consul}&{token('consul')}",
         "cluster": f"nomad:{env}?{nomad}&pipelines={pipelines(env)}&vault={policy(env)}&driver=raw_exec",
         "secrets": f"vault:{MOUNT}/{secret_path(env, '').rstrip('/')}?address={at.vault}&{token('vault')}",
+        "catalog": f"consul:{env}?address={at.consul}&{token('consul')}",
     }
     if at.hdfs:
         found["intermediate"] = f"hdfs:{hdfs_folder(env)}?url={at.hdfs}&user=root"

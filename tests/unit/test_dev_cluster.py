@@ -88,6 +88,13 @@ def test_a_service_has_the_name_of_its_namespace_in_front() -> None:
     ]
 
 
+def test_a_person_announces_under_names_of_the_environment() -> None:
+    """Whoever works with an environment may write services whose names begin with it; jobs' tasks may only look."""
+    told = names.consul_policies("dev")
+    assert 'service_prefix "dev-" {\n  policy = "write"\n}\n' in told["rdv-dev"]
+    assert not [kind for kind in ("pipelines", "services") if "dev-\"" in told[f"rdv-dev-{kind}"]]
+
+
 def test_the_environments_are_settings() -> None:
     """What is written for rdv.toml is TOML that rdv takes, with files for credentials, and HDFS when it is there."""
     every = {env: names.places(env, AT) for env in names.ENVIRONMENTS}
@@ -98,6 +105,7 @@ def test_the_environments_are_settings() -> None:
     assert made.artifacts.startswith("s3:rdv-staging?")
     assert "secret=s3" in made.artifacts
     assert made.intermediate == ""
+    assert made.catalog == "consul:staging?address=http://c:1&token_file=/kept/tokens/staging/consul.token"
     with_hdfs = msgspec.structs.replace(made, **names.places("staging", _with_hdfs()))
     assert with_hdfs.intermediate == "hdfs:/rdv/staging?url=http://h:6&user=root"
 

@@ -53,6 +53,7 @@ def test_nobody_answers(host: str) -> None:
     address = f"address=http://{host}:1"
     for found in (
         list(diagnosis_consul.diagnose(f"rdv/dev?{address}", {})),
+        list(diagnosis_consul.diagnose_catalog(f"dev?{address}", {}, "dev-shop-gateway")),
         list(diagnosis_vault.diagnose(f"secret/rdv/dev?{address}", {})),
         list(diagnosis_nomad.diagnose(f"dev?{address}", {}, "dev", (512,), Path())),
         list(diagnosis_store.diagnose(f"s3:bucket?endpoint=http://{host}:1")),

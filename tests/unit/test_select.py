@@ -9,6 +9,7 @@ import pytest
 
 from rdv.backends import select
 from rdv.backends.blobs_dir import DirBlobs
+from rdv.backends.ports_services import Instance
 from rdv.config import Config, Environment, Project
 from rdv.errors import ConfigError
 
@@ -37,6 +38,27 @@ def test_paths_are_relative_to_the_state_folder_or_absolute(tmp_path: Path) -> N
         assert isinstance(blobs, DirBlobs)
         blobs.create("a/b", b"")
         assert (tmp_path / at / "a" / "b").is_file()
+
+
+def test_the_catalog_is_a_folder_of_what_is_running(tmp_path: Path) -> None:
+    """Without a setting gateways are told in the run folder; a setting's path lies in the state folder."""
+    told = Instance(id="a", host="h", port=1)
+    for settings, at in (({}, ".rdv/run/catalog"), ({"catalog": "folder:elsewhere"}, ".rdv/elsewhere")):
+        select.catalog(project(tmp_path, **settings)).announce("dev-shop-gateway", told, 60.0)
+        assert (tmp_path / at / "dev-shop-gateway" / "a.json").is_file()
+
+
+def test_gateways_have_the_name_of_their_environment_and_project(tmp_path: Path) -> None:
+    """The name begins with what the place in Consul names, else the environment; a server wants a named project."""
+    here, there = Environment(), Environment(catalog="consul:eu?address=http://h:1")
+    bare = Environment(catalog="consul:?address=http://h:1")
+    config = Config(project="shop", environments={"local": here, "prod": there, "bare": bare})
+    names = [select.gateway_service(Project(tmp_path, config, env)) for env in ("local", "prod", "bare")]
+    assert names == ["local-shop-gateway", "eu-shop-gateway", "bare-shop-gateway"]
+    (tmp_path / "corner").mkdir()
+    assert select.gateway_service(Project(tmp_path / "corner", Config())) == "local-corner-gateway"
+    with pytest.raises(ConfigError, match="has no name"):
+        select.gateway_service(Project(tmp_path, Config(environments={"prod": there}), "prod"))
 
 
 @pytest.mark.parametrize("setting", ["", "dir", "ftp:x", "/tmp/x", ":x"])

@@ -23,6 +23,7 @@ def project(folder: Path, **settings: str) -> Project:
         ("artifacts", "s3:bucket/prefix?endpoint=http://127.0.0.1:1&region=r", "boto3", "ArtifactStore"),
         ("artifacts", "hdfs:/rdv?url=http://127.0.0.1:1", "hdfs", "ArtifactStore"),
         ("registry", "consul:rdv?address=http://127.0.0.1:1", "consul", "LoggedRegistry"),
+        ("catalog", "consul:dev?address=http://127.0.0.1:1", "consul", "ConsulCatalog"),
         ("secrets", "vault:secret/app?address=http://127.0.0.1:1", "hvac", "VaultSecrets"),
         ("cluster", "nomad:calc?address=http://127.0.0.1:1", "nomad", "NomadCluster"),
     ],

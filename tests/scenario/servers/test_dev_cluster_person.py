@@ -204,6 +204,7 @@ def test_the_doctor_finds_a_healthy_cluster(person: Person) -> None:
     found = person.doctor("staging")
     servers = [name for name in found if name.split()[0] in ("consul", "vault", "nomad", "s3", "artifacts", "parent")]
     assert len(servers) > 20
+    assert found["consul catalog"]["verdict"] == "PASS"
     bad = [one for name, one in found.items() if name in servers and one["verdict"] == "FAIL"]
     assert not bad
 
