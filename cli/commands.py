@@ -17,6 +17,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Start": {
         "demo": Entry("demo", "demo", "Train, publish, serve, swap, break and report on real data."),
         "init": Entry("init", "init", "Scaffold a service project in the new folder NAME."),
+        "check": Entry("check", "check", "Look at a project before it is committed."),
+        "api": Entry("api", "api", "Write the documentation of the API from the schemas."),
         "config": Entry("config", "config", "Check rdv.toml, or show it with the origin of each value."),
         "doctor": Entry("doctor", "doctor", "Check what can be wrong here, each failure with its remedy."),
     },

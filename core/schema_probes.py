@@ -62,9 +62,9 @@ _ABSENT = object()
 
 def _maker(field: Field, rng: Random) -> Callable[[int], Any]:
     """A function from a probe's number to a value; the first numbers go through the edges, each field's own order."""
-    edges = _edges(field, rng)
+    known = edges(field, rng)
     between = _between(field, rng)
-    order = rng.sample(edges, len(edges))
+    order = rng.sample(known, len(known))
 
     def make(at: int) -> Any:
         if at < len(order):
@@ -76,7 +76,8 @@ def _maker(field: Field, rng: Random) -> Callable[[int], Any]:
     return make
 
 
-def _edges(field: Field, rng: Random) -> list[Any]:
+def edges(field: Field, rng: Random) -> list[Any]:
+    """Values of a field at its limits, and ones that are hard for other reasons; all that there are for an enum."""
     if field.allowed is not None:
         return [_as_kind(field, value) for value in field.allowed]
     if field.kind == "boolean":
@@ -105,11 +106,11 @@ def _between(field: Field, rng: Random) -> Callable[[], Any] | None:
     if field.step:
         least, most = multiples(field)
         return lambda: _as_kind(field, rng.randint(least, most) * field.step)
-    low, high = _span(field)
+    low, high = span(field)
     return lambda: min(max(low + rng.random() * (high - low), low), high)
 
 
-def _span(field: Field) -> tuple[float, float]:
+def span(field: Field) -> tuple[float, float]:
     """The bounds, and where one is missing something of the other's size."""
     low, high = field.low, field.high
     if math.isinf(low) and math.isinf(high):

@@ -23,7 +23,7 @@ def task_classes(project: Project, registry: Registry) -> list[TaskClass]:
     peaks, found = Peaks(registry), []
     for model in sorted(project.config.models):
         taken: set[str] = set()
-        for task, reads in _tasks(project, model):
+        for task, reads in tasks_of(project, model):
             kind = type(task)
             family = task.family if task.family not in taken else f"{task.family}-{kind.__name__}"
             taken.add(family)
@@ -37,7 +37,7 @@ def task_classes(project: Project, registry: Registry) -> list[TaskClass]:
     return found
 
 
-def _tasks(project: Project, model: str) -> Iterator[tuple[Task, tuple[str, ...]]]:
+def tasks_of(project: Project, model: str) -> Iterator[tuple[Task, tuple[str, ...]]]:
     """The tasks of a model with the roles of what they read: the training and what it needs, then what judges it."""
     context = Context(project, model)
     period = period_of(datetime.now(UTC), project.config.train.granularity).text()
