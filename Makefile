@@ -10,7 +10,7 @@ DEMO := $(VENV)/.installed-demo
 SOURCES := setup.cfg pyproject.toml
 PYTEST := $(VENV)/bin/pytest
 
-.PHONY: help venv gomp demo servers test test-cluster guards lint types package bench bench-short bench-cluster clean
+.PHONY: help venv gomp demo servers test test-cluster guards lint types terraform package bench bench-short bench-cluster clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -50,6 +50,9 @@ lint: $(DEV) ## ruff
 
 types: $(DEV) ## mypy and pyright over the link tree, no file skipped
 	$(VENV)/bin/python ci/check_types.py
+
+terraform: $(DEV) ## form, arguments and values of terraform/; what could not be run is printed
+	$(VENV)/bin/python ci/terraform/check.py
 
 package: $(DEV) ## build sdist and wheel, install the wheel alone, try it
 	$(VENV)/bin/python ci/check_package.py

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = {
     "core", "experiments", "backends", "pipelines", "serving", "releases", "cli", "nomad", "terraform",
-    "nomad_templates", "gitlab_stages", "tests", "benchmarks", "ci", "docs",
+    "nomad_templates", "terraform_rights", "gitlab_stages", "tests", "benchmarks", "ci", "docs",
 }  # fmt: skip
 # Top-level folders that may hold Python files and are not installed.
 NOT_INSTALLED = {"tests", "benchmarks", "ci", "docs", "links", "build", "dist"}
@@ -97,8 +97,11 @@ def test_every_room_is_mapped() -> None:
 
 
 def test_folders_map_to_their_own_name() -> None:
-    """Folder X is rdv.X; only core/ (rdv itself) and nomad/templates (rdv.nomad_templates) differ."""
-    odd = {"rdv": "core", "rdv.nomad_templates": "nomad/templates", "rdv.gitlab_stages": "ci/gitlab"}
+    """Folder X is rdv.X; only core/ (rdv itself) and the folders of data below nomad/, terraform/ and ci/ differ."""
+    odd = {
+        "rdv": "core", "rdv.nomad_templates": "nomad/templates", "rdv.terraform_rights": "terraform/rights",
+        "rdv.gitlab_stages": "ci/gitlab",
+    }  # fmt: skip
     assert {n: f for n, f in mapping().items() if f != odd.get(n, n.removeprefix("rdv."))} == {}
 
 

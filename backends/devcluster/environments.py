@@ -1,20 +1,21 @@
-"""The environments of a dev cluster: their names on every server, who may do what there, and their places. Pure."""
+"""The environments of a dev cluster: their names on every server, who may do what there, and their places. Pure.
+
+What they are called and who may do what is said by the files of `rdv.terraform_rights`, which Terraform reads, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rdv.backends.devcluster import rights_files as files
 
 ENVIRONMENTS = ("dev", "staging", "production")
 BATCH, SERVICES = "batch", "services"
 CLUSTERS = (BATCH, SERVICES)
 S3_SECRET = "s3"
-MOUNT = "secret"
-
-# stopping a job and registering one is one right in Nomad: submit-job
-_USE = ("list-jobs", "read-job", "submit-job", "dispatch-job", "parse-job", "read-logs", "read-fs", "alloc-lifecycle")
-_SERVE = (*_USE, "scale-job", "read-job-scaling", "list-scaling-policies", "read-scaling-policy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +33,47 @@ class Addresses:
 
 def pipelines(env: str) -> str:
     """The namespace of an environment's pipelines and schedules on the batch cluster."""
-    return f"{env}-pipelines"
+    return files.names(env)["pipelines"]
 
 
 def namespaces(cluster: str, env: str) -> tuple[str, ...]:
     """An environment's namespaces on a Nomad cluster."""
-    return (env, pipelines(env)) if cluster == BATCH else (env,)
+    return tuple(files.table("nomad.json", env)["namespaces"][cluster])
 
 
 def bucket(env: str) -> str:
     """An environment's bucket."""
-    return f"rdv-{env}"
+    return files.names(env)["bucket"]
 
 
 def kv_prefix(env: str) -> str:
     """The prefix of an environment's keys in Consul."""
-    return f"rdv/{env}/"
+    return files.names(env)["keys"] + "/"
+
+
+def secret_mount(env: str) -> str:
+    """The engine in Vault that holds an environment's secrets."""
+    return files.names(env)["secret_mount"]
 
 
 def secret_path(env: str, name: str) -> str:
     """The path of one of an environment's secrets in Vault, below the mount."""
-    return f"rdv/{env}/{name}"
+    return f"{files.names(env)['secrets']}/{name}"
 
 
 def hdfs_folder(env: str) -> str:
     """An environment's folder in HDFS."""
-    return f"/rdv/{env}"
+    return files.names(env)["hdfs_folder"]
 
 
 def auth_name(cluster: str) -> str:
     """The name under which Consul and Vault know the identities that a Nomad cluster signs."""
-    return f"nomad-{cluster}"
+    return str(files.login(cluster)["name"])
 
 
-def policy(env: str, kind: str = "") -> str:
-    """The name of an environment's policy, the same on every server; kind: who has it, a person unless given."""
-    return f"rdv-{env}-{kind}" if kind else f"rdv-{env}"
+def policy(env: str) -> str:
+    """The name of the policy of an environment's person, the same on every server, and of its role in Vault."""
+    return files.names(env)["policy"]
 
 
 def token_file(tokens: Path, env: str, server: str) -> Path:
@@ -77,44 +83,19 @@ def token_file(tokens: Path, env: str, server: str) -> Path:
 
 def nomad_policies(cluster: str, env: str) -> dict[str, tuple[str, str]]:
     """Rules of an environment's policies on a Nomad cluster, and the namespace whose jobs have them ("": nobody's)."""
-    rules = [_namespace_rule(name, _USE if cluster == BATCH else _SERVE) for name in namespaces(cluster, env)]
-    found = {policy(env): ("".join(rules) + 'node {\n  policy = "read"\n}\n', "")}
-    if cluster == BATCH:
-        # the second: a pipeline that gets a signal looks whether its own job was stopped
-        rules = [_namespace_rule(env, _USE), _namespace_rule(pipelines(env), ("read-job",))]
-        found[policy(env, "pipelines")] = ("".join(rules), pipelines(env))
-    return found
-
-
-def _namespace_rule(name: str, capabilities: tuple[str, ...]) -> str:
-    listed = ", ".join(f'"{one}"' for one in capabilities)
-    return f'namespace "{name}" {{\n  capabilities = [{listed}]\n}}\n'
+    told = files.table("nomad.json", env)["policies"][cluster]
+    return {name: (files.rules(one["rules"], env), one["job_namespace"]) for name, one in told.items()}
 
 
 def consul_policies(env: str) -> dict[str, str]:
     """Rules of an environment's policies in Consul: the person's, its pipelines', and its services'."""
-    look = 'service_prefix "" {\n  policy = "read"\n}\nnode_prefix "" {\n  policy = "read"\n}\n'
-    # a gateway that runs on a machine, not as a job, announces itself with its person's token
-    announce = f'service_prefix "{env}-" {{\n  policy = "write"\n}}\n'
-    write, read = (f'key_prefix "{kv_prefix(env)}" {{\n  policy = "{right}"\n}}\n' for right in ("write", "read"))
-    return {
-        # reading policies shows `rdv doctor` what is missing, and no secret
-        policy(env): write + look + announce + 'acl = "read"\n',
-        policy(env, "pipelines"): write + look,
-        policy(env, "services"): read + look,
-    }
+    told = files.table("consul.json", env)["policies"]
+    return {name: files.rules(file, env) for name, file in told.items()}
 
 
-def consul_roles(cluster: str, env: str) -> dict[str, str]:
-    """Roles that the identities of a Nomad cluster's namespaces get in Consul, each with its policy; steps get none."""
-    if cluster == BATCH:
-        return {consul_role(cluster, pipelines(env)): policy(env, "pipelines")}
-    return {consul_role(cluster, env): policy(env, "services")}
-
-
-def consul_role(cluster: str, namespace: str) -> str:
-    """The name of the Consul role of a namespace; `binding_rules` computes the same from an identity."""
-    return f"{auth_name(cluster)}-{namespace}"
+def consul_roles(cluster: str, env: str) -> dict[str, list[str]]:
+    """Roles that the identities of a Nomad cluster's namespaces get in Consul, and their policies; steps get none."""
+    return dict(files.table("consul.json", env)["roles"][cluster])
 
 
 def binding_rules(cluster: str) -> list[dict[str, str]]:
@@ -123,57 +104,33 @@ def binding_rules(cluster: str) -> list[dict[str, str]]:
     A task gets the role of its namespace. A service may be registered under names that begin with its namespace, so
     that no job of `dev` passes for one of `production`.
     """
-    method = auth_name(cluster)
-    rules = [
-        {
-            "AuthMethod": method,
-            "BindType": "role",
-            "BindName": consul_role(cluster, "${value.nomad_namespace}"),
-            "Selector": '"nomad_service" not in value',
-        }
-    ]
+    rules = list(files.login(cluster)["consul"]["binding_rules"])
     for env in ENVIRONMENTS:
-        selector = f'value.nomad_namespace == "{env}" and value.nomad_service matches "^{env}-"'
-        rules.append(
-            {
-                "AuthMethod": method,
-                "BindType": "service",
-                "BindName": "${value.nomad_service}",
-                "Selector": f'"nomad_service" in value and {selector}',
-            }
-        )
+        rules += files.table("consul.json", env)["binding_rules"][cluster]
     return rules
 
 
 def vault_policies(env: str) -> dict[str, str]:
     """Rules of an environment's policies in Vault: the workloads', and the person's."""
-    secrets = f"{MOUNT}/data/{secret_path(env, '*')}"
-    look = [f"{MOUNT}/metadata/{secret_path(env, '*')}"]
-    look += [f"sys/policies/acl/{policy(env, kind)}" for kind in ("", "workloads")]
-    look += [f"auth/{auth_name(cluster)}/role/{policy(env)}" for cluster in CLUSTERS]
-    own = _path_rule(secrets, "create", "read", "update") + "".join(_path_rule(path, "read", "list") for path in look)
-    return {policy(env): own, policy(env, "workloads"): _path_rule(secrets, "read")}
+    told = files.table("vault.json", env)["policies"]
+    return {name: files.rules(file, env) for name, file in told.items()}
 
 
-def _path_rule(path: str, *capabilities: str) -> str:
-    listed = ", ".join(f'"{one}"' for one in capabilities)
-    return f'path "{path}" {{\n  capabilities = [{listed}]\n}}\n'
+def vault_roles(cluster: str, env: str) -> dict[str, Mapping[str, Any]]:
+    """What the roles of an environment's workloads on a Nomad cluster say beside what all roles in Vault say."""
+    return dict(files.table("vault.json", env)["roles"][cluster])
 
 
 def places(env: str, at: Addresses) -> dict[str, str]:
     """An environment's settings for rdv.toml; credentials are named by their files."""
 
-    def token(server: str) -> str:
-        return f"token_file={token_file(at.tokens, env, server)}"
-
-    nomad = f"address={at.batch}&region={BATCH}&{token('nomad-batch')}"
-    found = {
-        "artifacts": f"s3:{bucket(env)}?endpoint={at.s3}&region=us-east-1&secret={S3_SECRET}",
-        "registry": f"consul:{kv_prefix(env).rstrip('/')}?address={at.consul}&{token('consul')}",
-        "cluster": f"nomad:{env}?{nomad}&pipelines={pipelines(env)}&vault={policy(env)}&driver=raw_exec",
-        "secrets": f"vault:{MOUNT}/{secret_path(env, '').rstrip('/')}?address={at.vault}&{token('vault')}",
-        "catalog": f"consul:{env}?address={at.consul}&{token('consul')}",
-    }
+    found = files.places(
+        env,
+        {
+            "consul": at.consul, "vault": at.vault, "batch": at.batch, "s3": at.s3, "s3_region": "us-east-1",
+            "tokens": str(at.tokens / env), "driver": "raw_exec",
+        },
+    )  # fmt: skip
     if at.hdfs:
         found["intermediate"] = f"hdfs:{hdfs_folder(env)}?url={at.hdfs}&user=root"
     return found

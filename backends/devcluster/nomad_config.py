@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-CONSUL_AUDIENCE, VAULT_AUDIENCE = "consul.io", "vault.io"
-DEFAULT_ROLE = "nomad-workloads"
+from rdv.backends.devcluster.rights_files import login
+
 # ports that tasks get, apart from other clusters' and from those that `Ports` hands out
 _TASK_PORTS = 1000
 
@@ -196,9 +196,11 @@ def _common(name: str, data: Path, ports: tuple[int, ...], links: Links | None) 
     common = _COMMON.format(name=name, region=name, data=data, http=http, rpc=rpc, serf=serf)
     if links is None:
         return common + _NO_CONSUL
+    wanted = login(name)
+    (consul_audience,) = wanted["consul"]["method"]["Config"]["BoundAudiences"]
+    (vault_audience,) = wanted["vault"]["role"]["bound_audiences"]
     consul = _CONSUL.format(
-        port=links.consul_port, token=links.consul_token, method=links.auth, audience=CONSUL_AUDIENCE
+        port=links.consul_port, token=links.consul_token, method=links.auth, audience=consul_audience
     )
-    return common + consul + _VAULT.format(
-        port=links.vault_port, mount=links.auth, role=DEFAULT_ROLE, audience=VAULT_AUDIENCE
-    )  # fmt: skip
+    role = wanted["vault"]["config"]["default_role"]
+    return common + consul + _VAULT.format(port=links.vault_port, mount=links.auth, role=role, audience=vault_audience)

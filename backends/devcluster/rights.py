@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rdv.backends.devcluster import environments as names
@@ -10,31 +10,24 @@ from rdv.backends.devcluster.consul import ConsulServer
 from rdv.backends.devcluster.environments import ENVIRONMENTS
 from rdv.backends.devcluster.http import call, must
 from rdv.backends.devcluster.nomad import NomadServers
-from rdv.backends.devcluster.nomad_config import CONSUL_AUDIENCE, DEFAULT_ROLE, VAULT_AUDIENCE
 from rdv.backends.devcluster.programs import write_private
+from rdv.backends.devcluster.rights_files import agent_rules, login
 from rdv.backends.devcluster.vault import VaultServer
 
-# what a Nomad agent itself needs in Consul; its workloads use their own identities
-AGENT_RULES = (
-    'agent_prefix "" {\n  policy = "read"\n}\n'
-    'node_prefix "" {\n  policy = "read"\n}\n'
-    'service_prefix "" {\n  policy = "write"\n}\n'
-)
-_CLAIMS = ("nomad_namespace", "nomad_job_id", "nomad_task", "nomad_service")
 _PERSON_PERIOD = "768h"
 
 
 def apply_consul(consul: ConsulServer, agent_tokens: dict[str, str]) -> None:
     """Policies, roles, and the Nomad agents' tokens. agent_tokens: the secret of each Nomad cluster's."""
-    consul.write_policy("nomad-agents", AGENT_RULES)
+    consul.write_policy("nomad-agents", agent_rules())
     for secret in agent_tokens.values():
         consul.put_token(secret, ["nomad-agents"])
     for env in ENVIRONMENTS:
         for policy, rules in names.consul_policies(env).items():
             consul.write_policy(policy, rules)
         for cluster in names.CLUSTERS:
-            for role, policy in names.consul_roles(cluster, env).items():
-                _put_role(consul, role, policy)
+            for role, policies in names.consul_roles(cluster, env).items():
+                _put_role(consul, role, policies)
 
 
 def apply_vault(vault: VaultServer, s3_keys: tuple[str, str]) -> None:
@@ -43,7 +36,7 @@ def apply_vault(vault: VaultServer, s3_keys: tuple[str, str]) -> None:
         for policy, rules in names.vault_policies(env).items():
             vault.write_policy(policy, rules)
         path = names.secret_path(env, names.S3_SECRET)
-        if not vault.call("GET", f"/v1/{names.MOUNT}/data/{path}").ok:
+        if not vault.call("GET", f"/v1/{names.secret_mount(env)}/data/{path}").ok:
             vault.write_secret(path, {"access_key": s3_keys[0], "secret_key": s3_keys[1]})
 
 
@@ -58,16 +51,11 @@ def apply_nomad(nomad: NomadServers) -> None:
 
 def wire_consul(consul: ConsulServer, nomad: NomadServers) -> None:
     """Have Consul take the identities that a Nomad cluster signs."""
-    method = names.auth_name(nomad.name)
-    config = {
-        "JWKSURL": f"{nomad.address}/.well-known/jwks.json",
-        "JWTSupportedAlgs": ["RS256"],
-        "BoundAudiences": [CONSUL_AUDIENCE],
-        "ClaimMappings": {claim: claim for claim in _CLAIMS},
-    }
+    wanted = login(nomad.name, nomad.address)["consul"]["method"]
+    method = wanted["Name"]
     there = consul.call("GET", f"/v1/acl/auth-method/{method}").ok
     path = f"/v1/acl/auth-method/{method}" if there else "/v1/acl/auth-method"
-    must(consul.call("PUT", path, {"Name": method, "Type": "jwt", "Config": config}), f"auth method {method}")
+    must(consul.call("PUT", path, wanted), f"auth method {method}")
     listed = must(consul.call("GET", f"/v1/acl/binding-rules?authmethod={method}"), "the binding rules").json()
     known = {(rule["BindType"], rule["BindName"], rule["Selector"]) for rule in listed}
     for rule in names.binding_rules(nomad.name):
@@ -80,29 +68,16 @@ def wire_vault(vault: VaultServer, nomad: NomadServers) -> None:
 
     A job names its environment's role. The role of those that name none is good for nothing.
     """
-    mount = names.auth_name(nomad.name)
+    wanted = login(nomad.name, nomad.address)
+    mount, config, every = wanted["name"], wanted["vault"]["config"], wanted["vault"]["role"]
     if f"{mount}/" not in must(vault.call("GET", "/v1/sys/auth"), "the list of logins").json():
         must(vault.call("POST", f"/v1/sys/auth/{mount}", {"type": "jwt"}), f"login {mount}")
-    config = {
-        "jwks_url": f"{nomad.address}/.well-known/jwks.json",
-        "jwt_supported_algs": ["RS256", "EdDSA"],
-        "default_role": DEFAULT_ROLE,
-    }
     must(vault.call("POST", f"/v1/auth/{mount}/config", config), f"the configuration of {mount}")
-    role = {
-        "role_type": "jwt",
-        "bound_audiences": [VAULT_AUDIENCE],
-        "user_claim": "/nomad_job_id",
-        "user_claim_json_pointer": True,
-        "claim_mappings": {claim: claim for claim in _CLAIMS[:3]},
-        "token_type": "service",
-        "token_period": "30m",
-    }
-    must(vault.call("POST", f"/v1/auth/{mount}/role/{DEFAULT_ROLE}", role), f"role {DEFAULT_ROLE}")
+    roles = {config["default_role"]: every}
     for env in ENVIRONMENTS:
-        bound = {"nomad_namespace": list(names.namespaces(nomad.name, env))}
-        own = {**role, "bound_claims": bound, "token_policies": [names.policy(env, "workloads")]}
-        must(vault.call("POST", f"/v1/auth/{mount}/role/{names.policy(env)}", own), f"role {names.policy(env)}")
+        roles |= {name: {**every, **own} for name, own in names.vault_roles(nomad.name, env).items()}
+    for name, role in roles.items():
+        must(vault.call("POST", f"/v1/auth/{mount}/role/{name}", role), f"role {name}")
 
 
 def hand_out_consul(tokens: Path, consul: ConsulServer, new_secret: Callable[[], str]) -> None:
@@ -138,10 +113,10 @@ def hand_out_nomad(tokens: Path, nomad: NomadServers) -> None:
         _write(file, nomad.token_for(f"{env}'s person", list(names.nomad_policies(nomad.name, env))))
 
 
-def _put_role(consul: ConsulServer, name: str, policy: str) -> None:
+def _put_role(consul: ConsulServer, name: str, policies: Sequence[str]) -> None:
     found = consul.call("GET", f"/v1/acl/role/name/{name}")
     path = f"/v1/acl/role/{found.json()['ID']}" if found.ok else "/v1/acl/role"
-    must(consul.call("PUT", path, {"Name": name, "Policies": [{"Name": policy}]}), f"role {name}")
+    must(consul.call("PUT", path, {"Name": name, "Policies": [{"Name": one} for one in policies]}), f"role {name}")
 
 
 def _kept(file: Path) -> str:

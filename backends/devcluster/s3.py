@@ -38,12 +38,15 @@ class S3Server:
     ) -> None:
         self._ports, self._data = Ports(0 if ports else 1), folder / "data"
         self._data.mkdir(parents=True, exist_ok=True)
+        # where a bucket keeps old versions, when somebody asks for them as Terraform does
+        versions = folder.absolute() / "versions"
+        versions.mkdir(exist_ok=True)
         self.port = (tuple(ports) or self._ports.numbers)[0]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.access_key, self.secret_key = keys or new_keys()
         argv = [
             str(find_program("versitygw", environ)), "--region", REGION, "--port", f"127.0.0.1:{self.port}",
-            "--health", "/health", "--quiet", "posix", str(self._data),
+            "--health", "/health", "--quiet", "posix", "--versioning-dir", str(versions), str(self._data),
         ]  # fmt: skip
         self._argv, self._env, self._log, self._tied = argv, clean_environment(environ), folder / "s3.log", tied
         self.process = self._process()

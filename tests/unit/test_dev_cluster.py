@@ -1,5 +1,6 @@
 """What a dev cluster tells its servers, and what it remembers, as values."""
 
+import importlib.resources
 import tomllib
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,6 +9,7 @@ import msgspec
 import pytest
 
 from rdv.backends.devcluster import environments as names
+from rdv.backends.devcluster import rights_files as files
 from rdv.backends.devcluster.cluster import DevCluster
 from rdv.backends.devcluster.nomad_config import Links, client_config, server_config
 from rdv.backends.devcluster.ports import Ports, TaskPorts
@@ -77,6 +79,24 @@ def test_steps_get_nothing_in_consul_and_only_reading_in_vault() -> None:
     assert job_namespace == "dev-pipelines"
     assert 'namespace "dev"' in rules
     assert 'namespace "dev-pipelines" {\n  capabilities = ["read-job"]\n}\n' in rules
+
+
+def test_templates_are_read_as_terraform_reads_them() -> None:
+    """${name} is a hole, $${ stays as ${; an unknown name and every other directive is refused, not left standing."""
+    assert files.filled('p "${env}-" $${value.x} $5 {', {"env": "dev"}) == 'p "dev-" ${value.x} $5 {'
+    for wrong in ("${other}", "${ env }", "${upper(env)}", "%{ if env }", "%%{"):
+        with pytest.raises(ValueError, match="is not one of env"):
+            files.filled(wrong, {"env": "dev"})
+
+
+def test_every_file_of_rights_is_used() -> None:
+    """Each file that ships is one that the tables name or rdv reads, and each that is named ships."""
+    there = {one.name for one in importlib.resources.files("rdv.terraform_rights").iterdir()} - {"__pycache__"}
+    consul, vault, nomad = (files.table(f"{server}.json", "dev") for server in ("consul", "vault", "nomad"))
+    named = {*consul["policies"].values(), *vault["policies"].values()}
+    named |= {one["rules"] for cluster in nomad["policies"].values() for one in cluster.values()}
+    tables = {f"{name}.json" for name in ("names", "places", "login", "consul", "vault", "nomad")}
+    assert there == named | tables | {"__init__.py", "consul-agents.hcl"}
 
 
 def test_a_service_has_the_name_of_its_namespace_in_front() -> None:

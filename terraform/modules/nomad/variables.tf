@@ -1,0 +1,14 @@
+variable "environment" {
+  description = "The environment's name, as rdv.toml has it."
+  type        = string
+}
+
+variable "cluster" {
+  description = "Which Nomad cluster the provider of this module talks to: batch or services."
+  type        = string
+
+  validation {
+    condition     = contains(["batch", "services"], var.cluster)
+    error_message = "batch or services."
+  }
+}

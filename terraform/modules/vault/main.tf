@@ -1,0 +1,32 @@
+# An environment's policies in Vault, and the roles that its workloads log in to. Secrets are in no state.
+
+module "rights" {
+  source      = "../rights"
+  environment = var.environment
+}
+
+resource "vault_policy" "this" {
+  for_each = module.rights.vault_policies
+
+  name   = each.key
+  policy = each.value
+}
+
+# the logins themselves are in terraform/shared
+resource "vault_jwt_auth_backend_role" "this" {
+  for_each = module.rights.vault_roles
+
+  backend                 = each.value.login
+  role_name               = each.value.name
+  role_type               = each.value.role_type
+  bound_audiences         = each.value.bound_audiences
+  bound_claims            = { for claim, values in each.value.bound_claims : claim => join(",", values) }
+  user_claim              = each.value.user_claim
+  user_claim_json_pointer = each.value.user_claim_json_pointer
+  claim_mappings          = each.value.claim_mappings
+  token_type              = each.value.token_type
+  token_period            = each.value.token_period
+  token_policies          = each.value.token_policies
+
+  depends_on = [vault_policy.this]
+}

@@ -1,0 +1,4 @@
+variable "environment" {
+  description = "The environment's name, as rdv.toml has it."
+  type        = string
+}

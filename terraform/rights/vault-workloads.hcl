@@ -1,0 +1,3 @@
+path "${secret_mount}/data/${secrets}/*" {
+  capabilities = ["read"]
+}

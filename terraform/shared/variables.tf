@@ -1,0 +1,15 @@
+variable "addresses" {
+  description = "Where Consul and Vault answer, as URLs."
+  type = object({
+    consul = string
+    vault  = string
+  })
+}
+
+variable "nomads" {
+  description = "Where Consul and Vault reach the servers of the Nomad clusters batch and services, as URLs."
+  type = object({
+    batch    = string
+    services = string
+  })
+}
