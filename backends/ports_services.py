@@ -11,20 +11,11 @@ from typing import Any, Literal, Protocol, Self
 import msgspec
 
 from rdv.ids import digest_bytes
+from rdv.records import Pin
 
 Role = Literal["gateway", "worker", "decoy", "proxy"]
 Say = Callable[[str], object]
 """Told one line of progress at a time."""
-
-
-class Pin(msgspec.Struct, frozen=True):
-    """A version that a worker was begun for. It serves that one, as `MODEL@canary`, for as long as the pointer's serial
-
-    is below `serial`; from then on it is a worker as any other and follows the pointer.
-    """
-
-    version: str
-    serial: int
 
 
 class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,6 +37,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "up": Entry("serve", "up", "Serve, and run the schedules."),
         "image": Entry("image", "image", "Build the project's container image, a base for it, or a root file system."),
         "deploy": Entry("deploy", "deploy", "Make a version of MODEL the one that is served."),
+        "promote": Entry("rollouts", "promote", "Serve the version of MODEL that a rollout tries out."),
+        "rollouts": Entry("rollouts", "rollouts", "List rollouts: how each stands or ended, and why."),
         "rollback": Entry("deploy", "rollback", "Go back to the version of MODEL that was served before."),
         "load": Entry("load", "load", "Send GOAL requests at a steady rate and hold the answers against a budget."),
         "status": Entry("status", "status", "Show goals, models, versions, latencies and the ledger."),

@@ -8,6 +8,7 @@ import click
 
 from rdv.cli import options, output
 from rdv.cli.models import VERSION_WORDS
+from rdv.errors import UsageError
 
 if TYPE_CHECKING:
     from rdv.config import Project
@@ -20,20 +21,41 @@ TIMEOUT = click.option(
 
 @click.command(epilog=VERSION_WORDS)
 @click.argument("model", type=options.MODEL)
-@click.option("--version", default="newest", show_default=True, help="Which version.")
+@click.option("--version", help="Which version.  [default: newest]")
+@click.option("--canary", "canaries", type=click.IntRange(1, 99), help="Try it out with so many workers of its own.")
+@click.option("--share", type=click.FloatRange(0, 1), help="Of the subjects that canaries answer.  [default: 0.1]")
 @TIMEOUT
 @options.project
 @options.output
-def deploy(model: str, version: str, timeout_s: float, project: Project, form: str) -> None:
+def deploy(
+    model: str,
+    version: str | None,
+    canaries: int | None,
+    share: float | None,
+    timeout_s: float,
+    project: Project,
+    form: str,
+) -> None:
     """Make a version of MODEL the one that is served.
 
     It waits until every worker says that it serves it. Workers load it beside the one that answers, try it, and swap;
     no request is lost. Exit code 7 when a worker cannot serve it, 6 when it takes too long; `rdv rollback` takes it
     back.
-    """
-    from rdv.cli import releasing
 
-    output.document(releasing.deploy(project, model, version, timeout_s), form)
+    With --canary a rollout begins: workers of the version score every request beside the others, and answer the
+    requests of a share of subjects, always the same ones, however many workers there are. `rdv promote` makes it the
+    one that is served, `rdv rollback` ends it. The same command again goes on with a rollout, or changes its share.
+    Exit code 8 when a rollout of another version is on; without --canary, 7 while any is.
+    """
+    from rdv.cli import releasing, rolling
+
+    if canaries is None and share is not None:
+        raise UsageError("--share says how many subjects canaries answer, and there are none", "add `--canary 1`")
+    if canaries is None:
+        found = releasing.deploy(project, model, version or "newest", timeout_s)
+    else:
+        found = rolling.begin(project, model, version, canaries, share, timeout_s)
+    output.document(found, form)
 
 
 @click.command()
@@ -44,7 +66,8 @@ def deploy(model: str, version: str, timeout_s: float, project: Project, form: s
 def rollback(model: str, timeout_s: float, project: Project, form: str) -> None:
     """Go back to the version of MODEL that was served before.
 
-    It waits until every worker says so. Workers still have it loaded: no build, no download, no validation.
+    While a rollout is on it is that which ends: its canaries answer nobody any more, and nothing else changes. It waits
+    until every worker says so. Workers still have it loaded: no build, no download, no validation.
     """
     from rdv.cli import releasing
 

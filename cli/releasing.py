@@ -13,7 +13,7 @@ from rdv.errors import CorruptArtifact, Unreachable
 
 if TYPE_CHECKING:
     from rdv.config import Project
-    from rdv.records import Release
+    from rdv.records import Release, Version
 
 
 def deploy(project: Project, model: str, text: str, timeout_s: float) -> dict[str, Any]:
@@ -22,21 +22,35 @@ def deploy(project: Project, model: str, text: str, timeout_s: float) -> dict[st
     from rdv.clock import SystemClock
     from rdv.releases import pointer
 
-    version = find_version(project, model, text)
-    problems = select.artifacts(project).verify(version.artifact)
-    if problems:
-        raise CorruptArtifact(f"{model} {version.version}: {problems[0]}", "train it again, or deploy another version")
+    version = verified(project, model, find_version(project, model, text))
     release = pointer.deploy(select.registry(project), model, version.version, who(), SystemClock())
     return followed(project, model, release, timeout_s)
 
 
+def verified(project: Project, model: str, version: Version) -> Version:
+    """The version, if its bytes are as its manifest says; else CorruptArtifact."""
+    from rdv.backends import select
+
+    problems = select.artifacts(project).verify(version.artifact)
+    if problems:
+        raise CorruptArtifact(f"{model} {version.version}: {problems[0]}", "train it again, or deploy another version")
+    return version
+
+
 def rollback(project: Project, model: str, timeout_s: float) -> dict[str, Any]:
+    """End the rollout that is on, or else release the version that was served before; what came of it."""
+    from rdv.cli import rolling
+
+    require_model(project, model)
+    return rolling.end(project, model, timeout_s) or undo(project, model, timeout_s)
+
+
+def undo(project: Project, model: str, timeout_s: float) -> dict[str, Any]:
     """Release the version that was served before; what came of it."""
     from rdv.backends import select
     from rdv.clock import SystemClock
     from rdv.releases import pointer
 
-    require_model(project, model)
     release = pointer.rollback(select.registry(project), model, who(), SystemClock())
     return followed(project, model, release, timeout_s)
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 GOALS = ["goal", "url", "accepted", "answered", "defaults", "errors", "open", "balances", "p50_ms", "p99_ms"]
 SHARES = ["chosen_share", "late_share", "no_answer_share"]
 MODELS = ["model", "tiers", "version", "replicas", "scored", *SHARES, "p50_ms", "p99_ms"]
+ROLLOUTS = [
+    "rollout", "version", "state", "share", "replicas", "subjects", "answers", "by_canary", "defaults", "p50_ms",
+    "p99_ms",
+]  # fmt: skip
 PROCESSES = ["process", "pid", "status", "restarts", "last_end"]
 
 
@@ -34,4 +38,7 @@ def status(wait_s: float, project: Project, form: str) -> None:
         return output.document(output.finite(found), form)
     output.section("goals", status_views.goal_records(found), GOALS, form)
     output.section("models", status_views.model_records(found), MODELS, form)
+    rollouts = status_views.rollout_records(found)
+    if rollouts:
+        output.section("rollouts", rollouts, ROLLOUTS, form)
     output.section("processes", status_views.process_records(found), PROCESSES, form)

@@ -54,6 +54,29 @@ def model_records(status: ServingStatus) -> list[Record]:
     ]
 
 
+def rollout_records(status: ServingStatus) -> list[Record]:
+    """A record a rollout, gateway and arm: who answered its requests, how long that took, how many got the default."""
+    return [
+        {
+            "rollout": model,
+            "gateway": view["gateway"],
+            "version": found["version"],
+            "state": found["state"],
+            "share": found["share"],
+            "replicas": len(found["replicas"]),
+            "subjects": "the share" if arm == "canary" else "all others",
+            "answers": tally["answers"],
+            "by_canary": tally["by_canary"],
+            "defaults": tally["defaults"],
+            **quantiles(tally["latency"]),
+        }
+        for view in status.gateways
+        for goal_view in view["goals"].values()
+        for model, found in goal_view.get("rollouts", {}).items()
+        for arm, tally in found["arms"].items()
+    ]
+
+
 def process_records(status: ServingStatus) -> list[Record]:
     """A record a process that `rdv serve` keeps: how it stands and how often it was started again."""
     children = status.supervisor.details.get("children", []) if status.supervisor else []

@@ -198,6 +198,13 @@ class ProcessSupervisor:
         await child.idle.wait()
         return self._state(child)
 
+    def forget(self, name: str) -> None:
+        """Know nothing of a child any more that has ended for good; UsageError while it has not."""
+        child = self._child(name)
+        if not child.idle.is_set():
+            raise UsageError(f"process {name} has not ended (pid {self._pid(child)})", "stop it first")
+        del self._children[name]
+
     def states(self) -> dict[str, ProcessState]:
         """How every child stands, in order of their first start."""
         return {name: self._state(child) for name, child in self._children.items()}

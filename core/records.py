@@ -1,12 +1,14 @@
 """Registry values: what a version is, which one is current, and what was released when.
 
 Keys: `models/<model>/versions/<version>` (created once), `models/<model>/current` (moved by check-and-set) and
-`models/<model>/releases/<serial>` (created once, one a move of the pointer). Values are JSON; none holds a URL, a
+`models/<model>/releases/<serial>` (created once, one a move of the pointer); `rollouts/<model>/current` (moved by
+check-and-set) and `rollouts/<model>/<number>` (created once, at a rollout's end). Values are JSON; none holds a URL, a
 host or a credential, and every reader treats them as untrusted input.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -44,7 +46,7 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One row of a model's append-only release log. kind: `deploy` or `rollback`. at: UTC, ISO 8601."""
+    """One row of a model's append-only release log. kind: `deploy`, `promote` or `rollback`. at: UTC, ISO 8601."""
 
     serial: int
     kind: str
@@ -52,6 +54,94 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     previous: str
     at: str
     by: str = ""
+
+
+class Pin(msgspec.Struct, frozen=True):
+    """A version that a worker was begun for. It serves that one, as `canary_name(MODEL)`, for as long as the pointer's
+
+    serial is below `serial`; from then on it is a worker as any other and follows the pointer.
+    """
+
+    version: str
+    serial: int
+
+
+class RolloutState(StrEnum):
+    """How a rollout stands; see `rdv.releases.rollout` for the moves. Ended: promoted, rolled_back."""
+
+    PLANNED = "planned"
+    CANARY = "canary"
+    JUDGED = "judged"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+class Verdict(StrEnum):
+    """What a rollout is judged to deserve; `hold`: nothing yet, which is also what no data means."""
+
+    HOLD = "hold"
+    PROMOTE = "promote"
+    ROLL_BACK = "roll_back"
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One canary deployment of a version of a model, the only one of its model while it is on.
+
+    number: 1 for the model's first, one more for each that follows. serial: of the release that a promotion will be.
+    instead_of: the version that was served at its start. canaries: how many workers; share: of subjects, 0..1. at, by:
+    its start; changed, changed_by: its last move; reason: why it ended as it did. mark: of its canaries, in the terms
+    of whatever runs them.
+    """
+
+    model: str
+    number: int
+    version: str
+    serial: int
+    instead_of: str
+    canaries: int = 1
+    share: float = 0.1
+    state: RolloutState = RolloutState.PLANNED
+    verdict: Verdict = Verdict.HOLD
+    at: str = ""
+    by: str = ""
+    changed: str = ""
+    changed_by: str = ""
+    reason: str = ""
+    mark: str = ""
+
+    @property
+    def on(self) -> bool:
+        """Whether it has not ended: its canaries are wanted."""
+        return self.state not in (RolloutState.PROMOTED, RolloutState.ROLLED_BACK)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the subjects of its share are to be answered by its canaries."""
+        judged_good = self.state is RolloutState.JUDGED and self.verdict is Verdict.PROMOTE
+        return self.state is RolloutState.CANARY or judged_good
+
+    @property
+    def pin(self) -> Pin:
+        """What its canaries were begun for."""
+        return Pin(self.version, self.serial)
+
+    @property
+    def salt(self) -> str:
+        """What tells its assignment of subjects from all others."""
+        return f"{self.model}@{self.version}"
+
+
+CANARY_SUFFIX = "@canary"
+
+
+def canary_name(model: str) -> str:
+    """The name under which a model's canaries answer, beside the model's own workers."""
+    return model + CANARY_SUFFIX
+
+
+def rollout_key(model: str, number: int | None = None) -> str:
+    """The registry key of a model's newest rollout, or of an ended one by its number."""
+    return f"rollouts/{model}/" + ("current" if number is None else f"{number:08d}")
 
 
 def version_key(model: str, version: str = "") -> str:

@@ -13,7 +13,18 @@ from datetime import UTC, datetime
 from rdv.backends.ports import Entry, Registry
 from rdv.clock import Clock
 from rdv.errors import ConfigError, LostRace, NotFound, Refused
-from rdv.records import Pointer, Release, Version, decode, encode, pointer_key, release_key, version_key
+from rdv.records import (
+    Pointer,
+    Release,
+    Rollout,
+    Version,
+    decode,
+    encode,
+    pointer_key,
+    release_key,
+    rollout_key,
+    version_key,
+)
 
 
 def deployed(at: Pointer | None, version: str, when: str = "", by: str = "") -> Pointer:
@@ -67,28 +78,66 @@ def history(registry: Registry, model: str) -> list[Release]:
 def deploy(registry: Registry, model: str, version: str, by: str, clock: Clock) -> Release:
     """Make a published version the one that is served, and return the move.
 
-    Of a version that is served already the move that brought it is returned. NotFound: no such version. LostRace:
-    somebody else moved the pointer meanwhile; theirs stands.
+    Of a version that is served already the move that brought it is returned. NotFound: no such version. Refused: a
+    rollout of the model is on. LostRace: somebody else moved the pointer meanwhile; theirs stands.
     """
-    _require(registry, model, version)
+    require_version(registry, model, version)
+    _refuse_during_rollout(registry, model)
     at, entry = _read(registry, model)
-    after = deployed(at, version, _iso(clock), by)
+    after = deployed(at, version, stamp(clock), by)
     return release_of(at) if at is not None and after == at else _move(registry, model, at, entry, after)
 
 
 def rollback(registry: Registry, model: str, by: str, clock: Clock) -> Release:
     """Serve the version that was served before, and return the move; a second rollback returns to this one.
 
-    NotFound: nothing was ever deployed, or the version before is no longer published. Refused: there was none before.
-    LostRace: somebody else moved the pointer meanwhile; theirs stands.
+    NotFound: nothing was ever deployed, or the version before is no longer published. Refused: there was none before,
+    or a rollout of the model is on. LostRace: somebody else moved the pointer meanwhile; theirs stands.
     """
+    _refuse_during_rollout(registry, model)
     at, entry = _read(registry, model)
-    after = rolled_back(at, model, _iso(clock), by)
-    _require(registry, model, after.version)
+    after = rolled_back(at, model, stamp(clock), by)
+    require_version(registry, model, after.version)
     return _move(registry, model, at, entry, after)
 
 
-def _require(registry: Registry, model: str, version: str) -> None:
+def end_rollout(registry: Registry, rollout: Rollout, promote: bool, by: str, clock: Clock) -> Release:
+    """Make a rollout's version, or else again the one before it, the release that it had in mind; that release.
+
+    The second keeps anybody from promoting it afterwards: its serial is used up. LostRace: that serial is used already.
+    """
+    at, entry = _read(registry, rollout.model)
+    if at is None or at.serial != rollout.serial - 1:
+        raise LostRace(f"{rollout.model} is at release {at.serial if at else 0} by now", "see `rdv status`")
+    kind, when = ("promote" if promote else "rollback"), stamp(clock)
+    version, previous = (rollout.version, at.version) if promote else (at.version, at.previous)
+    after = Pointer(version=version, previous=previous, serial=rollout.serial, kind=kind, at=when, by=by)
+    return _move(registry, rollout.model, at, entry, after)
+
+
+def released(registry: Registry, model: str, serial: int) -> Release | None:
+    """The release with a serial; None when there is none yet."""
+    at = current(registry, model)
+    if at is not None and at.serial == serial:
+        return release_of(at)
+    key = release_key(model, serial)
+    entry = registry.get(key)
+    return decode(Release, entry.value, key) if entry is not None else None
+
+
+def _refuse_during_rollout(registry: Registry, model: str) -> None:
+    key = rollout_key(model)
+    entry = registry.get(key)
+    row = decode(Rollout, entry.value, key) if entry is not None else None
+    if row is not None and row.on:
+        raise Refused(
+            f"a rollout of version {row.version} of {model} is on, begun by {row.by}",
+            f"`rdv promote {model}` or `rdv rollback {model}` ends it",
+        )
+
+
+def require_version(registry: Registry, model: str, version: str) -> None:
+    """Raise NotFound when a model has no such version."""
     if registry.get(version_key(model, version)) is None:
         raise NotFound(f"model {model} has no version {version}", f"see `rdv models list {model}`")
 
@@ -121,5 +170,6 @@ def _log(registry: Registry, model: str, row: Release) -> None:
             return
 
 
-def _iso(clock: Clock) -> str:
+def stamp(clock: Clock) -> str:
+    """This moment, as it is written into rows: UTC, ISO 8601, milliseconds."""
     return datetime.fromtimestamp(clock.now(), UTC).isoformat(timespec="milliseconds")

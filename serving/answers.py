@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from rdv.config import Answer, Goal
+from rdv.records import CANARY_SUFFIX
 from rdv.serving.http_types import Reply
 from rdv.serving.mailbox import Mailbox, Value
 from rdv.serving.policy import Decision
@@ -33,6 +34,7 @@ class Answers:
         self._labels = config.labels if config.answer == "labels" else ()
         self._quoted = [msgspec.json.encode(label).decode() for label in self._labels]
         self._models = tuple(models)
+        self._shown = tuple(name.removesuffix(CANARY_SUFFIX) for name in models)
         self._heads: dict[tuple[int, int, str, str], str] = {}
 
     def reply(self, box: Mailbox) -> Reply:
@@ -63,6 +65,7 @@ class Answers:
             "source": source,
             "reason": decision.reason,
             "degraded": degraded,
+            "canary": self.is_canary(decision),
         }
         head = "," + msgspec.json.encode(fields).decode()[1:-1] + ',"elapsed_ms":'
         if len(self._heads) < _MOST_HEADS:
@@ -73,7 +76,11 @@ class Answers:
         """The chosen model ("" for the default), the source as it is told, and whether it is degraded."""
         if decision.model < 0:
             return "", "default", True
-        return self._models[decision.model], f"tier {decision.tier}", decision.tier > 1
+        return self._shown[decision.model], f"tier {decision.tier}", decision.tier > 1
+
+    def is_canary(self, decision: Decision) -> bool:
+        """Whether a rollout's worker made the answer."""
+        return decision.model >= 0 and self._models[decision.model] != self._shown[decision.model]
 
     def event(self, box: Mailbox) -> bytes:
         """The event of a complete mailbox, as one msgpack document (see `rdv.serving.events.Event`).
@@ -104,7 +111,9 @@ class Answers:
                     for place, version, value, now, late in box.scores
                 ],
                 [(models[place], reason) for place, reason in box.lost],
-                1.0,
+                box.decider.propensity,
+                self.is_canary(decision),
+                box.decider.arms,
             )
         )
 

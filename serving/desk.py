@@ -14,6 +14,7 @@ from rdv.enrich import compile_enricher
 from rdv.errors import SchemaViolation
 from rdv.ids import message_ids
 from rdv.inputs import RowSchema
+from rdv.records import canary_name
 from rdv.schema import GoalSchema, load_schema
 from rdv.serving.answers import Answers, usable
 from rdv.serving.bus.port import Events, Hub, Scores
@@ -22,6 +23,7 @@ from rdv.serving.http_types import Refusal, Reply
 from rdv.serving.lanes import Lane
 from rdv.serving.mailbox import Mailbox, Mailroom
 from rdv.serving.policy import Decider, Policy, policy_of
+from rdv.serving.trials import Trials
 from rdv.serving.wheel import Wheel
 
 EVENTS_S = 0.05
@@ -54,6 +56,7 @@ def plan_of(config: Config, goal: str) -> GoalPlan:
 class Desk:
     """Takes requests of one goal in, and answers them. `decider` is the policy in force for the next request.
 
+    places: in the mailroom, of every model and then of every model's canary, by topic and name on the bus.
     coming: how many requests (of any goal) are being read right now; a batch waits a moment for their company.
     """
 
@@ -63,11 +66,16 @@ class Desk:
         self.plan, self.names = plan, tuple(plan.models)
         self.schema: GoalSchema = load_schema(plan.config, folder)
         width = len(plan.config.labels) if plan.config.answer == "labels" else 1
-        self.answers = Answers(plan.goal, gateway, plan.config, self.names)
-        self.room = Mailroom(self.names, usable(plan.config.answer, width), self._complete, wheel, clock, width)
+        names = [*self.names, *map(canary_name, self.names)]
+        self.answers = Answers(plan.goal, gateway, plan.config, names)
+        self.room = Mailroom(names, usable(plan.config.answer, width), self._complete, wheel, clock, width)
         self.decider = Decider(plan.policy(), self.names)
-        self.places = {(topic, name): place for place, (name, topic) in enumerate(plan.models.items())}
+        topics = list(plan.models.values()) * 2
+        self.places = {(topic, name): place for place, (topic, name) in enumerate(zip(topics, names, strict=True))}
         self.lanes = self._lanes(folder, gateway, hub)
+        subject = self.schema.getter(plan.config.subject) if plan.config.subject else None
+        schemas = {lane.topic: lane.schema for lane in self.lanes}
+        self.trials = Trials(plan.models, schemas, self.room, hub, self.decider, subject)
         self._hub, self._gateway = hub, gateway
         self._loop = asyncio.get_running_loop()
         self._decode, self._monotonic, self._new_id = self.schema.decode, time.monotonic, message_ids()
@@ -96,7 +104,9 @@ class Desk:
         except SchemaViolation as error:
             raise Refusal(400, "schema", error.what, field=error.field, close=False) from None
         waiter = self._loop.create_future()
-        box = self.room.open(self._new_id(), self.decider, accepted, time.time(), waiter)
+        message_id, arms = self._new_id(), self.trials.arms
+        decider = self.decider if arms is None else arms.decider(request, message_id)
+        box = self.room.open(message_id, decider, accepted, time.time(), waiter)
         try:
             for lane in self.lanes:
                 lane.add(box, request)
@@ -108,6 +118,11 @@ class Desk:
             self._loop.call_soon(self._flush)
         await waiter
         return self.answers.reply(box)
+
+    def put_in_force(self, policy: Policy) -> None:
+        """Have this policy decide about the requests that come from now on."""
+        self.decider = Decider(policy, self.names)
+        self.trials.put_in_force(self.decider)
 
     def _flush(self) -> None:
         """Publish what was taken in, at once, or a few turns of the loop later while others are on their way in."""

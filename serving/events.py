@@ -30,13 +30,23 @@ class Missing(msgspec.Struct, frozen=True, array_like=True):
     reason: str
 
 
+class Arm(msgspec.Struct, frozen=True, array_like=True):
+    """How a request was assigned in a rollout of a version. share: of subjects; assigned: to the canary."""
+
+    model: str
+    version: str
+    share: float
+    assigned: bool
+
+
 class Event(msgspec.Struct, frozen=True, array_like=True):
     """One answered request.
 
     id: 32 hexadecimal digits, the decoy's key. accepted_at: epoch seconds. policy: its version. answer: the values
     the client was given (model and version empty: the default, and `reason` says why). source: `tier 1` ... or
-    `default`. degraded: anything but the first tier answered. elapsed_ms: from acceptance to the answer. propensity:
-    the probability with which the policy was to choose this answer.
+    `default`. degraded: anything but the first tier answered. elapsed_ms: from acceptance to the answer. canary: a
+    rollout's worker answered; its scores are those of `MODEL@canary`. arms: how the request was assigned in each
+    rollout that was on; propensity: the probability of just that.
     """
 
     id: str
@@ -54,6 +64,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     scores: tuple[ScoreRecord, ...] = ()
     missing: tuple[Missing, ...] = ()
     propensity: float = 1.0
+    canary: bool = False
+    arms: tuple[Arm, ...] = ()
 
 
 def events_topic(goal: str) -> str:

@@ -26,6 +26,7 @@ from rdv.serving.bus.port import OnLost, OnScores
 from rdv.serving.gateway import Gateway
 from rdv.serving.http import Bounds, HttpServer, listening_socket
 from rdv.serving.policies import PolicyBoard
+from rdv.serving.rollouts import RolloutBoard
 from rdv.sockets import bound_unix_socket, remove_stale_sockets
 from rdv.supervise import TaskOwner
 
@@ -80,6 +81,7 @@ class _Process:
     gateway: Gateway
     hub: FramesHub
     board: PolicyBoard
+    rollouts: RolloutBoard
     data: HttpServer
     admin: HttpServer
     facts: dict[str, Any]
@@ -114,7 +116,8 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
         "admin": str(places.admin),
         "bus": str(places.bus),
     }
-    board = PolicyBoard(gateway.desks, registry(project))
+    followed = registry(project)
+    board, rollouts = PolicyBoard(gateway.desks, followed), RolloutBoard(gateway.desks, followed)
     data = HttpServer(gateway, tcp, _bounds(serve))
     for desk in gateway.desks.values():
         desk.coming = lambda: data.reading
@@ -124,7 +127,7 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
 
     about = {**facts, "pid": os.getpid(), "started": time.time()}
     admin = HttpServer(Admin(gateway, board, about, drain), unix, Bounds(body_bytes=ADMIN_BODY_BYTES, connections=64))
-    return _Process(gateway, hubs[0], board, data, admin, facts)
+    return _Process(gateway, hubs[0], board, rollouts, data, admin, facts)
 
 
 def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
@@ -148,12 +151,14 @@ def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
 
     async def close() -> None:
         process.board.stop()
+        process.rollouts.stop()
         gateway.close()
         await process.hub.close()
 
     owner.task("http", serve)
     owner.task("admin", admin.serve)
     process.board.start()
+    process.rollouts.start()
     owner.on_stop("http", intake=intake, drain=drained)
     owner.on_stop("settle, tell the recorder and leave the bus", flush=close)
 

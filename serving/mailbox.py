@@ -43,7 +43,8 @@ class Waiter(Protocol):
 class Mailbox:
     """One request. Times are CLOCK_MONOTONIC seconds, accepted_at epoch seconds; masks have a bit a model.
 
-    present: usable scores; ended: models that have scored or cannot any more. decision: None until settled.
+    present: usable scores; ended: models that have scored or cannot any more, or of whom nothing was
+    expected from the start (`unexpected`). decision: None until settled.
     scores: (place, version, value, arrived, late) in order of arrival. lost: (place, reason).
     """
 
@@ -63,6 +64,7 @@ class Mailbox:
         "scores",
         "settled",
         "tick",
+        "unexpected",
         "value",
         "version",
         "waiter",
@@ -76,12 +78,14 @@ class Mailbox:
         accepted: float,
         accepted_at: float,
         waiter: Waiter,
+        unexpected: int = 0,
     ) -> None:
         self.room, self.id, self.decider, self.waiter = room, message_id, decider, waiter
         self.accepted, self.accepted_at = accepted, accepted_at
         self.deadline = accepted + decider.policy.budget_ms * 1e-3
         self.look_ms = decider.first_look_ms
-        self.present = self.ended = 0
+        self.present = 0
+        self.ended = self.unexpected = unexpected
         self.decision: Decision | None = None
         self.complete = False
         self.settled = 0.0
@@ -98,8 +102,10 @@ class Mailbox:
 
 
 class Mailroom:
-    """The mailboxes of one goal. `models`: a bit each, in this order; all of them are expected to score everything.
+    """The mailboxes of one goal. `models`: a bit each, in this order; all of them are expected to score everything,
 
+    but those of the mask `unexpected`, which a mailbox keeps as it was when it was opened. pins: by place, the only
+    version whose scores may be an answer.
     probes: by message id, who is told (the place of) each model that scores it; they are in no ledger. answered_at:
     when a model's score last became an answer, CLOCK_MONOTONIC seconds.
     """
@@ -121,13 +127,16 @@ class Mailroom:
         self.boxes: dict[bytes, Mailbox] = {}
         self.probes: dict[bytes, Callable[[int], None]] = {}
         self.answered_at = -1e9
+        self.unexpected = 0
+        self.pins: dict[int, str] = {}
         self._everyone = (1 << len(self.models)) - 1
         self._usable, self._on_complete, self._wheel, self._clock = usable, on_complete, wheel, clock
         self._width = width
 
     def open(self, message_id: bytes, decider: Decider, accepted: float, accepted_at: float, waiter: Waiter) -> Mailbox:
         """A new mailbox, counted as accepted. Publish its request next, then `look` at it once."""
-        box = self.boxes[message_id] = Mailbox(self, message_id, decider, accepted, accepted_at, waiter)
+        box = Mailbox(self, message_id, decider, accepted, accepted_at, waiter, self.unexpected)
+        self.boxes[message_id] = box
         ledger = self.ledger
         ledger.accepted += 1
         ledger.open += 1
@@ -140,7 +149,8 @@ class Mailroom:
         tally.evaluation.add(scores.eval_s)
         tally.queue.add(scores.queue_s)
         boxes, ids, bit, width = self.boxes, scores.ids, 1 << place, scores.width
-        usable = self._usable if width == self._width else _never
+        fits = width == self._width and self.pins.get(place, scores.version) == scores.version
+        usable = self._usable if fits else _never
         values = memoryview(scores.values).cast("d").tolist()
         for at in range(len(ids) // MESSAGE_ID_BYTES):
             message_id = ids[at * MESSAGE_ID_BYTES : (at + 1) * MESSAGE_ID_BYTES]
@@ -148,7 +158,10 @@ class Mailroom:
             if box is None:
                 self._unknown(message_id, place)
             elif box.ended & bit:
-                tally.duplicate += 1
+                if box.unexpected & bit:
+                    tally.unmatched += 1
+                else:
+                    tally.duplicate += 1
             else:
                 value = values[at] if width == 1 else tuple(values[at * width : (at + 1) * width])
                 self._put(box, place, scores.version, value, now, usable(value))
@@ -242,6 +255,8 @@ class Mailroom:
             ledger.defaults += 1
             ledger.reasons[decision.reason] += 1
         self.latency.add(now - box.accepted)
+        for tally in box.decider.tallies:
+            tally.settled(decision.model, now - box.accepted)
         if box.waiter.done():
             ledger.abandoned += 1
         else:

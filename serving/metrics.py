@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from rdv.records import CANARY_SUFFIX
 from rdv.serving.desk import Desk
 from rdv.serving.digest import Digest, edges_us
 from rdv.serving.gateway import Gateway
@@ -69,7 +70,9 @@ class _Reader(Collector):
         latency = HistogramMetricFamily("rdv_score_seconds", "From acceptance to the score's arrival", labels=labels)
         replicas = GaugeMetricFamily("rdv_replicas", "Connected replicas", labels=labels)
         for desk in self._gateway.desks.values():
-            for place, name in enumerate(desk.names):
+            tried = [trial.canary for trial in desk.trials.known.values()]
+            for place in [*range(len(desk.names)), *tried]:
+                name = desk.room.models[place]
                 tally, at = desk.room.tallies[place], [desk.plan.goal, name]
                 for kind in ("scored", "late", "unusable", "missing", "duplicate", "unmatched"):
                     scores.add_metric([*at, kind], getattr(tally, kind))
@@ -82,7 +85,8 @@ class _Reader(Collector):
         yield from (scores, lost, chosen, latency, replicas)
 
     def _connected(self, desk: Desk, name: str) -> int:
-        return sum(one.name == name for one in self._gateway.hub.replicas(desk.plan.models[name]))
+        topic = desk.plan.models[name.removesuffix(CANARY_SUFFIX)]
+        return sum(one.name == name for one in self._gateway.hub.replicas(topic))
 
     def _bus(self) -> Iterator[Metric]:
         rows = CounterMetricFamily("rdv_bus_rows", "Rows by what became of them", labels=["topic", "name", "outcome"])

@@ -60,6 +60,7 @@ def _answer(config: Goal) -> dict[str, Any]:
         "source": {"type": "string", "description": "`tier 1`, `tier 2`, ... or `default`"},
         "reason": {"type": "string", "description": "why the default answered, else empty"},
         "degraded": {"type": "boolean", "description": "whether anything but the first tier answered"},
+        "canary": {"type": "boolean", "description": "whether a version answered that a rollout is trying out"},
         "elapsed_ms": {"type": "number", "minimum": 0},
     }
     return {"type": "object", "properties": properties, "required": list(properties)}

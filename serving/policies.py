@@ -13,7 +13,7 @@ from rdv.backends.ports import Entry, Registry
 from rdv.errors import ConfigError, LostRace, NotFound
 from rdv.serving.desk import Desk
 from rdv.serving.follow import follow
-from rdv.serving.policy import Decider, Policy, check_policy, decode_policy, encode_policy
+from rdv.serving.policy import Policy, check_policy, decode_policy, encode_policy
 from rdv.threads import in_daemon_thread, tell_loop
 
 _log = logging.getLogger("rdv.policy")
@@ -92,7 +92,7 @@ class PolicyBoard:
         held.index = entry.index if entry else 0
         held.origin, held.problem = ("registry" if entry else "rdv.toml"), ""
         if policy.version() != desk.decider.version:
-            desk.decider = Decider(policy, desk.names)
+            desk.put_in_force(policy)
             _log.info("policy %s is in force for %s", desk.decider.version, goal)
 
     async def change(self, goal: str, change: PolicyChange) -> PolicyState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -130,14 +130,45 @@ def _check_default(default: Default, goal: Goal) -> list[str]:
     return []
 
 
+class ArmRecord(NamedTuple):
+    """How a request was assigned in one rollout. share: of subjects; assigned: to the canary."""
+
+    model: str
+    version: str
+    share: float
+    assigned: bool
+
+
+class ArmTally(Protocol):
+    """Who counts what became of the requests of one arm."""
+
+    def settled(self, place: int, elapsed_s: float) -> None:
+        """A request of it is answered: with the score of the model at a place, or (negative) with the default."""
+        ...
+
+
 class Decider:
     """A compiled policy. decide(present, possible, elapsed_ms, seed) -> Decision is pure.
 
     present: bits of the models whose score is there; possible: of those that may still score; seed: random
     bytes, the same at each call for a request. Bits follow `models`; other bits (canary models, say) do not matter.
+    arms, propensity, tallies: of rollouts that are on, see `rdv.serving.arms`.
     """
 
-    __slots__ = ("_mask", "_rank", "_tiers", "decide", "default", "first_look_ms", "models", "policy", "version")
+    __slots__ = (
+        "_mask",
+        "_rank",
+        "_tiers",
+        "arms",
+        "decide",
+        "default",
+        "first_look_ms",
+        "models",
+        "policy",
+        "propensity",
+        "tallies",
+        "version",
+    )
 
     def __init__(self, policy: Policy, models: Sequence[str]) -> None:
         """models: those of the goal, in the order of the masks' bits; must hold every model the policy names."""
@@ -153,6 +184,9 @@ class Decider:
         self._rank = [answer for tier in self._tiers for answer in tier.answers]
         self._mask = sum({bit for bit, _ in self._rank})
         self.first_look_ms = ends[0]
+        self.arms: tuple[ArmRecord, ...] = ()
+        self.propensity = 1.0
+        self.tallies: Sequence[ArmTally] = ()
         self.decide: Callable[[int, int, float, bytes], Decision] = self._by_tiers
 
     def _by_tiers(self, present: int, possible: int, elapsed_ms: float, seed: bytes) -> Decision:

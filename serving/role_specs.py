@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rdv.config import Config
+from rdv.errors import UsageError
+from rdv.records import Pin, Rollout
 
 GATEWAY, WORKER, DECOY = "gateway", "worker", "decoy"
 ROLES = (GATEWAY, WORKER, DECOY)
@@ -23,7 +25,10 @@ class ExtraRole:
 
 @dataclass(frozen=True, slots=True)
 class RoleProcess:
-    """One role process. turn: those of turn 0 stop first, then 1, then 2. beats: it tells that it is alive."""
+    """One role process. turn: those of turn 0 stop first, then 1, then 2. beats: it tells that it is alive.
+
+    pin: of a canary, see `rdv.records.Pin`.
+    """
 
     name: str
     role: str
@@ -32,6 +37,7 @@ class RoleProcess:
     argv: tuple[str, ...] = ()
     turn: int = 0
     beats: bool = True
+    pin: Pin | None = None
 
 
 def role_processes(config: Config, extra: Sequence[ExtraRole] = ()) -> list[RoleProcess]:
@@ -49,11 +55,37 @@ def role_processes(config: Config, extra: Sequence[ExtraRole] = ()) -> list[Role
     return [RoleProcess(DECOY, DECOY, turn=2), RoleProcess(GATEWAY, GATEWAY), *workers, *beside]
 
 
+def canary_processes(rollouts: Iterable[Rollout]) -> list[RoleProcess]:
+    """The canaries of the rollouts that are on, beside their models' other workers."""
+    return [
+        RoleProcess(f"{WORKER} {one.model} canary-{at}", WORKER, one.model, f"canary-{at}", turn=1, pin=one.pin)
+        for one in rollouts
+        if one.on
+        for at in range(one.canaries)
+    ]
+
+
+def pin_text(pin: Pin) -> str:
+    """A pin as one argument."""
+    return f"{pin.serial}:{pin.version}"
+
+
+def pin_of(text: str) -> Pin | None:
+    """The pin in a text, None in an empty one; UsageError when it is none."""
+    if not text:
+        return None
+    serial, colon, version = text.partition(":")
+    if not (colon and serial.isdecimal() and version):
+        raise UsageError(f"{text!r} is no pin", "a pin is SERIAL:VERSION")
+    return Pin(version, int(serial))
+
+
 def role_argv(process: RoleProcess, project_file: Path, beat_fd: int) -> tuple[str, ...]:
     """The command line of a role process."""
     if process.argv:
         return process.argv
+    pinned = ("--pin", pin_text(process.pin)) if process.pin is not None else ()
     return (
         sys.executable, "-P", "-m", "rdv.serving.roles", process.role, "--project", str(project_file),
-        "--model", process.model, "--replica", process.replica, "--beat-fd", str(beat_fd),
+        "--model", process.model, "--replica", process.replica, "--beat-fd", str(beat_fd), *pinned,
     )  # fmt: skip

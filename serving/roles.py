@@ -19,12 +19,13 @@ from rdv.config import Project
 from rdv.errors import Exit, NotFound, RdvError
 from rdv.files import make_folders
 from rdv.ids import short_id
+from rdv.records import Pin
 from rdv.serving.decoy import Decoy, open_journals
 from rdv.serving.heartbeat import start_beating
 from rdv.serving.loading import Loader
 from rdv.serving.project_file import read_project
 from rdv.serving.role_records import RoleRecord, born, remove_record, write_record
-from rdv.serving.role_specs import DECOY, GATEWAY, ROLES, WORKER
+from rdv.serving.role_specs import DECOY, GATEWAY, ROLES, WORKER, pin_of
 from rdv.serving.shelf import Shelf
 from rdv.serving.topics import topic_schemas
 from rdv.serving.worker import Post, Worker, WorkerDetails
@@ -59,16 +60,18 @@ class Told:
         remove_record(self._run, self._record.role, self._record.name, self._record.replica)
 
 
-def run_role(project: Project, role: str, model: str = "", replica: str = "", beat_fd: int = -1) -> None:
+def run_role(
+    project: Project, role: str, model: str = "", replica: str = "", beat_fd: int = -1, pin: Pin | None = None
+) -> None:
     """Run one role in this process until it is told to stop (SIGTERM or SIGINT; a second one ends it hard).
 
     model: which one a worker serves. replica: its name among its like, default: a random one. beat_fd: where to beat
-    for a supervisor. Raises what ended it otherwise.
+    for a supervisor. pin: a worker is a canary of this version. Raises what ended it otherwise.
     """
     replica = replica or short_id()
     bodies: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         GATEWAY: lambda: _gateway(project, replica, beat_fd),
-        WORKER: lambda: _worker(project, model, replica, beat_fd),
+        WORKER: lambda: _worker(project, model, replica, beat_fd, pin),
         DECOY: lambda: _decoy(project, replica, beat_fd),
     }
     if role not in bodies:
@@ -81,7 +84,7 @@ def run_role(project: Project, role: str, model: str = "", replica: str = "", be
         runner.run(bodies[role]())
 
 
-async def _worker(project: Project, model: str, replica: str, beat_fd: int) -> None:
+async def _worker(project: Project, model: str, replica: str, beat_fd: int, pin: Pin | None) -> None:
     settings = project.config.models.get(model)
     if settings is None:
         known = ", ".join(sorted(project.config.models)) or "none"
@@ -95,7 +98,7 @@ async def _worker(project: Project, model: str, replica: str, beat_fd: int) -> N
     owner = TaskOwner(f"worker {model} {replica}", drain_s=project.config.serve.drain_s, signals=True)
     async with owner:
         _begin(beat_fd)
-        post = Post(model, replica, topic, schema, project.run_folder / "bus")
+        post = Post(model, replica, topic, schema, project.run_folder / "bus", pin)
 
         def changed(details: WorkerDetails) -> None:
             told.say("ready" if details.version else "starting", details)
@@ -138,10 +141,11 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--replica", default="")
     parser.add_argument("--beat-fd", type=int, default=-1)
+    parser.add_argument("--pin", type=pin_of, default=None)
     asked = parser.parse_args()
     code = int(Exit.OK)
     try:
-        run_role(read_project(asked.project), asked.role, asked.model, asked.replica, asked.beat_fd)
+        run_role(read_project(asked.project), asked.role, asked.model, asked.replica, asked.beat_fd, asked.pin)
     except RdvError as error:
         print(f"rdv serve {asked.role} {asked.model}: {error}", file=sys.stderr)
         code = int(error.exit_code)

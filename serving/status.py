@@ -24,7 +24,7 @@ from rdv.serving.worker import WorkerDetails
 from rdv.sockets import connected_unix_socket
 
 ANSWER_S = 2.0
-_LOOK_S = 0.02
+LOOK_S = 0.02
 
 
 class ServingStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class ServedBy(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_status(project: Project) -> ServingStatus:
     """What serves a project now; Unreachable when no gateway answers."""
-    status = _look(project)
+    status = look(project)
     if not status.gateways:
         why = f" ({'; '.join(status.silent)})" if status.silent else ""
         raise Unreachable(f"no gateway of {project.folder} answers{why}", "`rdv serve` starts it")
@@ -72,7 +72,7 @@ def wait_until_served(project: Project, model: str, version: str, timeout_s: flo
     began, registry = time.monotonic(), select.registry(project)
     with FolderWatch(records_folder(project.run_folder)) as watch:
         while True:
-            status = _look(project)
+            status = look(project)
             missing = _missing(project, registry, status, model, version)
             waited_s = time.monotonic() - began
             if not missing:
@@ -89,7 +89,7 @@ def wait_until_served(project: Project, model: str, version: str, timeout_s: flo
                     f"version {version} of {model} is not served everywhere after {timeout_s:g} s: {missing}",
                     "see `rdv status`",
                 )
-            watch.wait(min(_LOOK_S, timeout_s - waited_s))
+            watch.wait(min(LOOK_S, timeout_s - waited_s))
 
 
 def _missing(project: Project, registry: Registry, status: ServingStatus, model: str, version: str) -> str:
@@ -130,7 +130,7 @@ def _released(registry: Registry, model: str, version: str) -> int:
 
 
 def _workers(status: ServingStatus, model: str) -> list[RoleRecord]:
-    return [one for one in status.workers if one.name == model]
+    return [one for one in status.workers if one.name == model and not one.details.get("canary")]
 
 
 def _model_view(view: dict[str, Any], project: Project, model: str) -> dict[str, Any]:
@@ -139,7 +139,8 @@ def _model_view(view: dict[str, Any], project: Project, model: str) -> dict[str,
     return found
 
 
-def _look(project: Project) -> ServingStatus:
+def look(project: Project) -> ServingStatus:
+    """What serves a project now, also when nothing does."""
     records = read_records(project.run_folder)
     views, silent = [], []
     told = {Path(str(one.details["admin"])) for one in records if one.role == GATEWAY and "admin" in one.details}

@@ -54,5 +54,10 @@ def _goal_view(gateway: Gateway, desk: Desk, board: PolicyBoard) -> dict[str, An
             }
             for place, (name, topic) in enumerate(plan.models.items())
         },
+        "rollouts": desk.trials.view(),
+        "canaries": {
+            room.models[trial.canary]: room.tallies[trial.canary].summary(settled)
+            for trial in desk.trials.known.values()
+        },
         "archives": [{"name": one.name, "replica": one.replica, "topic": one.topic} for one in replicas if one.archive],
     }

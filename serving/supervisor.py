@@ -15,19 +15,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import msgspec
 
+from rdv.backends import select
 from rdv.config import Project
 from rdv.errors import ConfigError, Exit, RdvError, Unreachable, UsageError
 from rdv.files import make_folders
 from rdv.processes import ProcessEvent, ProcessSpec, ProcessSupervisor, log_event
 from rdv.restarts import RestartPolicy
+from rdv.serving.canaries import CanaryKeeper
 from rdv.serving.heartbeat import BEAT_S, Pulse
 from rdv.serving.limited import inherited_environment
 from rdv.serving.project_file import save_project
 from rdv.serving.role_records import RoleRecord, born, read_records, remove_record, sweep_records, write_record
 from rdv.serving.role_specs import GATEWAY, ExtraRole, RoleProcess, role_argv, role_processes
+from rdv.serving.rollouts import follow_rollouts
 from rdv.sockets import connected_unix_socket
 from rdv.supervise import TaskOwner
 from rdv.telemetry import json_logs
@@ -83,9 +87,9 @@ class _Serving:
             async with self._owner:
                 file = save_project(self._project)
                 for role in self._roles.values():
-                    pulse = self._pulses[role.name] = Pulse(time.monotonic)
-                    self._processes.start(self._spec(role, role_argv(role, file, pulse.write_fd), pulse.write_fd))
+                    self._start(role, file)
                 self._owner.task("pulse", self._watch)
+                self._keep_canaries(file)
                 await self._owner.stopped()
         finally:
             for pulse in self._pulses.values():
@@ -94,6 +98,31 @@ class _Serving:
             remove_record(run, SUPERVISOR, "", "")
         if self._failure is not None:
             raise self._failure
+
+    def _start(self, role: RoleProcess, file: Path) -> None:
+        pulse = self._pulses[role.name] = Pulse(time.monotonic)
+        self._processes.start(self._spec(role, role_argv(role, file, pulse.write_fd), pulse.write_fd))
+
+    def _keep_canaries(self, file: Path) -> None:
+        """Begin to follow the rollouts of the project's models."""
+
+        def start(role: RoleProcess) -> None:
+            if not self._owner.stopping:
+                self._roles[role.name] = role
+                self._start(role, file)
+
+        async def stop(names: list[str]) -> None:
+            await self._processes.stop(*names)
+            for name in names:
+                self._processes.forget(name)
+                self._pulses.pop(name).close()
+                del self._roles[name]
+            self._tell()
+
+        keeper = CanaryKeeper(start, stop)
+        registry = select.registry(self._project)
+        follow_rollouts(registry, self._project.config.models, keeper.told, lambda: not self._owner.stopping)
+        self._owner.task("canaries", keeper.keep)
 
     def _spec(self, role: RoleProcess, argv: tuple[str, ...], beat_fd: int) -> ProcessSpec:
         stop_s = _STOP_S + (self._project.config.serve.drain_s if role.turn == 0 else 0.0)
@@ -140,7 +169,7 @@ class _Serving:
         if event.kind == "exited":
             if self._roles[event.name].role == GATEWAY:
                 sweep_sockets(self._project)
-            if event.code == Exit.USAGE:
+            if event.code == Exit.USAGE and self._roles[event.name].pin is None:
                 self._failure = ConfigError(f"{event.name} cannot run as configured", "its own message is above")
                 self._owner.stop(f"{event.name} cannot run as configured")
         self._tell()

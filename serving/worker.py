@@ -15,7 +15,7 @@ import msgspec
 from rdv.backends.ports import Entry, Registry
 from rdv.errors import ConfigError, Transient
 from rdv.inputs import Rows, RowSchema
-from rdv.records import Pointer, decode, pointer_key
+from rdv.records import Pin, Pointer, canary_name, decode, pointer_key
 from rdv.serving.bus.frames import FramesSubscription
 from rdv.serving.bus.port import Batch, Identity, Requests
 from rdv.serving.dial import Dialer, Seat
@@ -28,6 +28,7 @@ from rdv.supervise import TaskOwner
 from rdv.threads import in_daemon_thread, tell_loop
 
 FIRST_NEWS_S = 2.0
+LINGER_S = 2.0
 _log = logging.getLogger("rdv.worker")
 
 
@@ -37,6 +38,7 @@ class WorkerDetails(msgspec.Struct, frozen=True, kw_only=True):
     serial: of the release it follows, 0 when it fell back to what served last. since: epoch seconds of the last swap.
     previous: the version it could serve at once instead. refused: the last release it could not serve. gateways: those
     it is connected to; not_connected: why not, by gateway. registry: empty, or why the pointer cannot be read now.
+    canary: it answers as its model's canary, not as one of its workers.
     """
 
     topic: str
@@ -51,17 +53,22 @@ class WorkerDetails(msgspec.Struct, frozen=True, kw_only=True):
     not_connected: dict[str, str] = {}
     registry: str = ""
     swaps: int = 0
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Where a replica stands: its model and name, the topic it scores for, the gateways' sockets."""
+    """Where a replica stands: its model and name, the topic it scores for, the gateways' sockets.
+
+    pin: of a canary, see `rdv.records.Pin`.
+    """
 
     model: str
     replica: str
     topic: str
     schema: RowSchema
     bus_folder: Path
+    pin: Pin | None = None
 
 
 class Worker:
@@ -80,7 +87,8 @@ class Worker:
         self._pursuit = Pursuit()
         self._now: LoadedModel | None = None
         self._before: LoadedModel | None = None
-        self._details = WorkerDetails(topic=post.topic)
+        self._pin = post.pin
+        self._details = WorkerDetails(topic=post.topic, canary=post.pin is not None)
         self._news, self._first_news = asyncio.Event(), asyncio.Event()
         self._last: Requests | None = None
         seat = Seat(post.model, self._identity, self._serve)
@@ -113,14 +121,15 @@ class Worker:
     def _identity(self) -> Identity:
         post = self._post
         version = self._now.version if self._now else ""
-        return Identity(post.topic, post.model, post.replica, version, post.schema)
+        name = canary_name(post.model) if self._details.canary else post.model
+        return Identity(post.topic, name, post.replica, version, post.schema)
 
     def _told(self, entry: Entry | None) -> None:
         """Take in what the pointer says; a missing or unreadable one changes nothing."""
         key, error = pointer_key(self._post.model), ""
         if entry is not None:
             try:
-                self._pursuit.moved(decode(Pointer, entry.value, key), time.monotonic())
+                self._moved(decode(Pointer, entry.value, key))
             except ConfigError as unreadable:
                 error = str(unreadable)
         wanted = self._pursuit.wanted
@@ -129,6 +138,25 @@ class Worker:
         self._first_news.set()
         self._news.set()
 
+    def _moved(self, pointer: Pointer) -> None:
+        """The pointer says something: a canary follows it once its release has come."""
+        if self._pin is not None and pointer.serial < self._pin.serial:
+            return
+        if self._pin is not None:
+            self._pin = None
+            if self._now is None:
+                self._tell(canary=False)
+            elif not self._owner.stopping:
+                self._owner.spawn("become a worker as any other", self._join_the_others())
+        self._pursuit.moved(pointer, time.monotonic())
+
+    async def _join_the_others(self) -> None:
+        """Answer under the model's own name, after a while in which its other workers swap."""
+        await asyncio.sleep(LINGER_S)
+        self._tell(canary=False)
+        await self._dialer.leave()
+        await self._keep(self._serving())
+
     def _not_told(self, error: Exception) -> None:
         self._tell(registry=f"{type(error).__name__}: {error}")
         self._first_news.set()
@@ -136,6 +164,9 @@ class Worker:
     async def _pursue(self) -> None:
         """Follow the pointer, one step at a time."""
         await _within(FIRST_NEWS_S, self._first_news)
+        if self._pin is not None and self._pursuit.wanted is None:  # what served last is no canary's business
+            self._pursuit.fell_back = True
+            self._pursuit.moved(Pointer(version=self._pin.version, serial=self._pin.serial), time.monotonic())
         while True:
             self._news.clear()
             now = time.monotonic()
@@ -165,6 +196,8 @@ class Worker:
 
     async def _keep(self, version: str) -> None:
         """Have this version be the one that serves after a restart without the registry, a way back included."""
+        if self._details.canary:
+            return
         try:
             await in_daemon_thread(f"keep {version}", lambda: self._loader.shelf.mark_good(version))
         except OSError as error:

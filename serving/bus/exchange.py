@@ -61,6 +61,8 @@ class Exchange:
         self._schemas: dict[str, RowSchema] = {}
         self._names: dict[str, dict[str, Outbox]] = {}
         self._replicas: dict[Link, Replica] = {}
+        self._forgotten: set[Outbox] = set()
+        self._gone: dict[str, dict[str, Outbox]] = {}
         self._closed = self._sweep_due = False
         self.later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: call()
         self._on_quiet: Callable[[], None] | None = None
@@ -69,16 +71,36 @@ class Exchange:
         """Declare a topic, its row schema and the names whose rows count even before they subscribe."""
         if self._schemas.setdefault(topic, schema) != schema:
             raise BusError(f"topic {topic} is declared already, with another row schema")
-        known = self._names.setdefault(topic, {})
+        self._names.setdefault(topic, {})
         for name in names:
-            known.setdefault(name, Outbox(topic, name, self._on_lost, self._encode))
+            self._forgotten.discard(self._outbox(topic, name))
+
+    def unexpect(self, topic: str, name: str) -> None:
+        """Expect a name of a topic no more: rows count for it only while it is subscribed."""
+        outbox = self._names.get(topic, {}).get(name)
+        if outbox is not None:
+            self._forgotten.add(outbox)
+            self._let_go(outbox)
+
+    def _outbox(self, topic: str, name: str) -> Outbox:
+        """What is kept for a name, which batches are handed to from now on."""
+        known = self._names[topic]
+        if name not in known:
+            there = self._gone.get(topic, {}).pop(name, None)
+            known[name] = there or Outbox(topic, name, self._on_lost, self._encode)
+        return known[name]
+
+    def _let_go(self, name: Outbox) -> None:
+        """Hand batches to a forgotten name no more once nobody is subscribed under it; its counters stay."""
+        if name in self._forgotten and not name.replicas:
+            self._gone.setdefault(name.topic, {})[name.name] = self._names[name.topic].pop(name.name)
 
     def publish(self, batch: Batch, names: Collection[str] | None = None) -> None:
         """Hand a batch to every name of its topic, or to these of them; full or absent ones are counted drops."""
         known = self._names.get(batch.topic)
         if known is None:
             raise BusError(f"topic {batch.topic} was never declared", "see Hub.expect")
-        chosen = known.values() if names is None else [known[name] for name in names if name in known]
+        chosen = list(known.values()) if names is None else [known[name] for name in names if name in known]
         if batch.n > self.limits.max_rows:
             for start in range(0, batch.n, self.limits.max_rows):
                 self.publish(part(batch, start, min(batch.n, start + self.limits.max_rows)), names)
@@ -139,19 +161,17 @@ class Exchange:
         """Counters by (topic, name), rows whose deadline has passed counted as dropped."""
         now = self._clock.monotonic()
         found = {}
-        for topic, names in self._names.items():
-            for name in names.values():
-                name.purge(now)
-                found[topic, name.name] = replace(name.traffic, drops=dict(name.traffic.drops))
+        for known in (self._names, self._gone):
+            for topic, names in known.items():
+                for name in names.values():
+                    name.purge(now)
+                    found[topic, name.name] = replace(name.traffic, drops=dict(name.traffic.drops))
         return found
 
     def join(self, identity: Identity, link: Link) -> None:
         """Take a replica in and send it what waits; BusError says why it is refused."""
         self._admit(identity)
-        names = self._names[identity.topic]
-        name = names.get(identity.name)
-        if name is None:
-            name = names[identity.name] = Outbox(identity.topic, identity.name, self._on_lost, self._encode)
+        name = self._outbox(identity.topic, identity.name)
         name.archive = identity.archive
         replica = self._replicas[link] = Replica(identity, link, name)
         name.replicas.append(replica)
@@ -268,6 +288,7 @@ class Exchange:
             name.drop(ids, reason)
         if not name.replicas and not name.archive:
             name.clear(reason)
+        self._let_go(name)
         self._tell_quiet()
 
     def lose(self, link: Link, reason: str) -> None:

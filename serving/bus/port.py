@@ -128,6 +128,10 @@ class Hub(Protocol):
         """Declare a topic, its row schema and the names whose rows count even before they subscribe."""
         ...
 
+    def unexpect(self, topic: str, name: str) -> None:
+        """Expect a name of a topic no more: rows count for it only while it is subscribed."""
+        ...
+
     def publish(self, batch: Batch, names: Collection[str] | None = None) -> None:
         """Hand a batch to every name of its topic; full or absent ones are counted drops, never an error.
 

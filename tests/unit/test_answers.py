@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from rdv.config import Goal, Tier
 from rdv.errors import InputError
+from rdv.records import canary_name
 from rdv.serving.answers import Answers, usable
-from rdv.serving.events import Event, Missing, ScoreRecord, decode_event
+from rdv.serving.events import Arm, Event, Missing, ScoreRecord, decode_event
 from rdv.serving.mailbox import Mailbox
-from rdv.serving.policy import Decider, Decision, Policy
+from rdv.serving.policy import ArmRecord, Decider, Decision, Policy
 
 MODELS = ("champion", "runner_up")
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -44,6 +45,7 @@ def test_numbers_read_back_to_the_bit(version: str, value: float, tier: int) -> 
             "source": f"tier {tier}",
             "reason": "",
             "degraded": tier > 1,
+            "canary": False,
             "elapsed_ms": 12.5,
         }
 
@@ -66,6 +68,21 @@ def test_the_default_says_why() -> None:
     told = json.loads(Answers("visit", "gw", goal, MODELS).reply(box).body)
     assert (told["answer"], told["model"], told["version"]) == (0.25, None, None)
     assert (told["source"], told["reason"], told["degraded"]) == ("default", "no model can answer", True)
+
+
+def test_a_canarys_answer_names_its_model_and_says_so() -> None:
+    """Answer and event are of the model, with the canary's version; the event says how the request was assigned."""
+    goal = Goal(schema={}, budget_ms=80.0, default=0.25)
+    answers = Answers("visit", "gw", goal, (*MODELS, *map(canary_name, MODELS)))
+    box = settled(Decision(3, 2), 0.5, "v2")
+    box.decider.arms, box.decider.propensity = (ArmRecord("runner_up", "v2", 0.1, True),), 0.1
+    box.scores = [(3, "v2", 0.5, 100.01, False)]
+    told = json.loads(answers.reply(box).body)
+    assert (told["model"], told["version"], told["canary"], told["source"]) == ("runner_up", "v2", True, "tier 2")
+    event = decode_event(answers.event(box))
+    assert (event.model, event.version, event.canary, event.propensity) == ("runner_up", "v2", True, 0.1)
+    assert event.arms == (Arm("runner_up", "v2", 0.1, True),)
+    assert event.scores[0].model == "runner_up@canary"
 
 
 @pytest.mark.parametrize("decision", [Decision(1, 2), Decision(reason="no score within the budget")])

@@ -215,7 +215,7 @@ class Rogue:
 
     def __init__(self, does: Any) -> None:
         self.policy, self.version, self.default, self.first_look_ms = POLICY, "rogue", (0.25,), 10.0
-        self.decide = does
+        self.decide, self.tallies = does, ()
 
 
 def raises(*_: object) -> Decision:

@@ -103,7 +103,10 @@ def test_the_tour_works_as_it_is_written(shell: Shell, tmp_path: Path, port: int
     assert first in shown["rdv rollback"][0]
     assert second in shown["rdv replay"][0]
     assert first in shown["rdv status"][1]
-    status = json.loads(shown["rdv status"][2])
+    assert "the share" in shown["rdv status"][2]
+    assert second in shown["rdv promote"][0]
+    assert "promoted" in shown["rdv rollouts"][0]
+    status = json.loads(shown["rdv status"][3])
     assert status["gateways"][0]["goals"]["churn"]["ledger"]["balances"] is True
     assert "FAIL" not in shown["rdv doctor"][0]
     project = tmp_path / "shop"
@@ -140,7 +143,7 @@ def test_every_command_of_the_tour_is_typed_somewhere_near_its_text() -> None:
     """The tour shows the whole way: from a hyperparameter to an answer, back, and into the past."""
     typed = {line.split()[1] for line in tour() if line.startswith("rdv ")}
     way = {"init", "config", "train", "models", "runs", "deploy", "serve", "status", "rollback", "replay", "report"}
-    assert way | {"score", "schedule", "artifacts", "doctor"} <= typed
+    assert way | {"promote", "score", "schedule", "artifacts", "doctor"} <= typed
 
 
 def test_the_table_of_exit_codes_is_the_command_lines() -> None:

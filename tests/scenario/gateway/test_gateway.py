@@ -39,6 +39,7 @@ def test_answers_are_exact_and_say_where_they_come_from(run: Run, ledger_of: Led
                 "source": "tier 1",
                 "reason": "",
                 "degraded": False,
+                "canary": False,
             }
         assert ledger_of(await gateway.status()) == (50, 50, 0, 0, 0)
 

@@ -1,0 +1,133 @@
+"""Rollouts from the command line: begun, promoted, ended, each step going on where a killed one stopped."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rdv.cli.model_views import find_version
+from rdv.cli.options import require_model
+from rdv.cli.output import note
+from rdv.cli.releasing import followed, verified, who
+from rdv.errors import Refused, Unreachable
+
+if TYPE_CHECKING:
+    from rdv.backends.ports import Registry
+    from rdv.config import Project
+    from rdv.records import Rollout
+
+Record = dict[str, Any]
+
+
+def begin(
+    project: Project, model: str, text: str | None, canaries: int, share: float | None, timeout_s: float
+) -> Record:
+    """Try a version out beside the one that is served, or go on with that; what came of it.
+
+    text: as `model_views.resolve` takes; None: that of the rollout that is on, or else the newest. A version that a
+    canary cannot serve ends the rollout, and is Refused.
+    """
+    from rdv.backends import select
+    from rdv.clock import SystemClock
+    from rdv.releases import rollout
+
+    require_model(project, model)
+    registry, clock, began = select.registry(project), SystemClock(), time.monotonic()
+    now = rollout.current(registry, model)
+    text = text or (now.version if now is not None and now.on else "newest")
+    version = verified(project, model, find_version(project, model, text))
+    if now is not None and not now.on:
+        finish(project, registry, now)
+    row = rollout.start(registry, model, version.version, who(), clock, canaries, share)
+    if not timeout_s:
+        note("nobody was waited for: the same command with --timeout has the canaries answer once they can")
+        return record(row)
+    try:
+        in_force(project, row, timeout_s)
+    except Refused as error:
+        ended = rollout.roll_back(registry, model, who(), clock, error.what)
+        if ended is not None:
+            finish(project, registry, ended)
+        raise Refused(f"{error.what}; the rollout is over", f"see `rdv rollouts {model}`") from None
+    row = rollout.begin(registry, row, who(), clock)
+    gateways = in_force(project, row, max(0.0, timeout_s - (time.monotonic() - began)))
+    return record(row, gateways, time.monotonic() - began)
+
+
+def promote(project: Project, model: str, timeout_s: float) -> Record:
+    """Make the version that is tried out the one that is served; what came of it."""
+    from rdv.backends import select
+    from rdv.clock import SystemClock
+    from rdv.releases import pointer, rollout
+
+    require_model(project, model)
+    registry, clock = select.registry(project), SystemClock()
+    row = rollout.decide(registry, model, who(), clock)
+    release = pointer.released(registry, model, row.serial)
+    assert release is not None
+    found = followed(project, model, release, timeout_s)
+    finish(project, registry, rollout.promoted(registry, row, who(), clock), timeout_s)
+    return found
+
+
+def end(project: Project, model: str, timeout_s: float) -> Record | None:
+    """End the rollout that is on, and return what came of it; None when there is none to end."""
+    from rdv.backends import select
+    from rdv.clock import SystemClock
+    from rdv.releases import rollout
+
+    registry, began = select.registry(project), time.monotonic()
+    row = rollout.roll_back(registry, model, who(), SystemClock())
+    if row is None:
+        return None
+    gateways = finish(project, registry, row, timeout_s)
+    return record(row, gateways, time.monotonic() - began)
+
+
+def finish(project: Project, registry: Registry, row: Rollout, timeout_s: float = 10.0) -> int:
+    """Do what an ended rollout asks for: gateways assign nobody, its canaries end or stay. How many gateways do so."""
+    from rdv.releases import rollout
+
+    if rollout.is_closed(registry, row):
+        return 0
+    gateways = 0
+    if timeout_s:
+        try:
+            gateways = in_force(project, row, timeout_s)
+        except Unreachable as nobody:
+            note(f"{row.state.value}; {nobody}")
+    rollout.close(registry, row)
+    return gateways
+
+
+def in_force(project: Project, row: Rollout, timeout_s: float) -> int:
+    """Return how many gateways do what a row says, once all of them do."""
+    from rdv.serving.rollout_status import wait_until_tried
+
+    return wait_until_tried(project, row, timeout_s)
+
+
+def record(row: Rollout, gateways: int = 0, waited_s: float | None = None) -> Record:
+    """A rollout as a record."""
+    return {
+        "model": row.model, "rollout": row.number, "version": row.version, "instead_of": row.instead_of,
+        "state": row.state.value, "share": row.share, "canaries": row.canaries, "serial": row.serial, "at": row.at,
+        "by": row.by, "changed": row.changed, "reason": row.reason, "gateways": gateways,
+        "waited_s": None if waited_s is None else round(waited_s, 3),
+    }  # fmt: skip
+
+
+def records(project: Project, model: str = "") -> list[Record]:
+    """The rollouts of a model, or of all of rdv.toml, the newest first."""
+    from rdv.backends import select
+    from rdv.releases import rollout
+
+    if model:
+        require_model(project, model)
+    registry = select.registry(project)
+    models = [model] if model else project.config.models
+    rows = [row for one in models for row in rollout.history(registry, one)]
+    return [
+        {**record(row), "ended": not row.on and rollout.is_closed(registry, row), "changed_by": row.changed_by}
+        for row in sorted(rows, key=lambda row: (row.at, row.model), reverse=True)
+    ]

@@ -1,0 +1,1 @@
+"""Pure statistics: who is assigned to what."""

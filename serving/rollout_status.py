@@ -1,0 +1,74 @@
+"""Waiting until gateways do what a rollout's row says."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from rdv.config import Project
+from rdv.errors import NotFound, Refused, TimedOut, Unreachable
+from rdv.folder_watch import FolderWatch
+from rdv.records import Rollout
+from rdv.serving.role_records import records_folder
+from rdv.serving.status import LOOK_S, ServingStatus, look
+from rdv.serving.worker import WorkerDetails
+
+
+def wait_until_tried(project: Project, rollout: Rollout, timeout_s: float) -> int:
+    """How many gateways do what a rollout's row says, once all do: see its canaries, or assign nobody any more.
+
+    Raises Refused when a canary cannot serve its version, Unreachable at once when nobody serves, TimedOut.
+    """
+    if rollout.model not in project.config.models:
+        raise NotFound(f"there is no model {rollout.model!r} in rdv.toml", "see `rdv models list`")
+    began = time.monotonic()
+    with FolderWatch(records_folder(project.run_folder)) as watch:
+        while True:
+            status = look(project)
+            missing = _missing(project, status, rollout)
+            if not missing:
+                return len(status.gateways)
+            waited_s = time.monotonic() - began
+            if waited_s >= timeout_s:
+                raise TimedOut(f"the rollout of {rollout.model} is not in force: {missing}", "see `rdv status`")
+            watch.wait(min(LOOK_S, timeout_s - waited_s))
+
+
+def _missing(project: Project, status: ServingStatus, rollout: Rollout) -> str:
+    """What is still missing until all gateways do what a row says; empty when nothing is."""
+    if not status.gateways:
+        if status.supervisor is None:
+            raise Unreachable(f"no gateway of {project.folder} answers", "`rdv serve` starts it")
+        return "no gateway answers yet"
+    _raise_refusal(status, rollout)
+    goal = project.config.models[rollout.model].goal
+    for view in status.gateways:
+        known = view["goals"].get(goal, {}).get("rollouts", {}).get(rollout.model)
+        why = "has not heard of it" if known is None else differs(known, rollout)
+        if why:
+            return f"gateway {view['gateway']} {why}"
+    return ""
+
+
+def differs(known: dict[str, Any], rollout: Rollout) -> str:
+    """What a gateway does otherwise than a row says, in words; empty when nothing is. known: its own view; pure."""
+    told: dict[str, object] = {"number": rollout.number, "state": rollout.state.value}
+    if rollout.on:
+        told |= {"share": rollout.share, "canaries": rollout.canaries}
+    for name, value in told.items():
+        if known[name] != value:
+            return f"has {name} {known[name]}, not {value}"
+    there = sum(one["version"] == rollout.version for one in known["replicas"])
+    return f"sees {there} of {rollout.canaries} canaries" if rollout.on and there < rollout.canaries else ""
+
+
+def _raise_refusal(status: ServingStatus, rollout: Rollout) -> None:
+    for worker in status.workers:
+        details = msgspec.convert(worker.details, WorkerDetails) if worker.details else None
+        if worker.name != rollout.model or details is None or details.refused is None or not rollout.on:
+            continue
+        refused = details.refused
+        if (refused.version, refused.serial) == (rollout.version, rollout.serial):
+            raise Refused(f"{worker.replica} of {worker.name} cannot serve {refused.version}: {refused.reason}")
