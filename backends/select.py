@@ -15,9 +15,11 @@ import msgspec
 from rdv.backends.artifacts import ArtifactStore
 from rdv.backends.blobs_routed import RoutedBlobs
 from rdv.backends.catalog_rules import service_name
+from rdv.backends.guarded import GuardedBlobs, GuardedRegistry, GuardedSecrets
 from rdv.backends.ports import Blobs, Cluster, Jobs, Pipelines, Registry, Secrets, Timetable
 from rdv.backends.ports_services import Catalog
 from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
+from rdv.breaker import BOOK
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
 
@@ -94,7 +96,7 @@ def store_blobs(project: Project, setting: str, environ: Mapping[str, str]) -> B
     place = _place(project, setting, adapter, rest)
     more = (partial(secrets, project, environ),) if adapter.secrets else ()
     made: Blobs = _load(adapter)(place, *more)
-    return made
+    return GuardedBlobs(made, BOOK.named(f"{setting} of {project.env}")) if adapter.remote else made
 
 
 def registry(project: Project, environ: Mapping[str, str] = os.environ) -> Registry:
@@ -106,7 +108,7 @@ def plain_registry(project: Project) -> Registry:
     """The registry alone; `sqlite:` paths are relative to the environment's state folder."""
     adapter, rest = _adapter(project, "registry")
     made: Registry = _load(adapter)(_place(project, "registry", adapter, rest))
-    return made
+    return GuardedRegistry(made, BOOK.named(f"registry of {project.env}")) if adapter.remote else made
 
 
 def registry_log(project: Project, environ: Mapping[str, str] = os.environ) -> RegistryLog:
@@ -126,7 +128,7 @@ def secrets(project: Project, environ: Mapping[str, str]) -> Secrets:
     adapter, rest = _adapter(project, "secrets")
     place = _place(project, "secrets", adapter, rest)
     made: Secrets = _load(adapter)(place) if adapter.remote else _load(adapter)(place, environ)
-    return made
+    return GuardedSecrets(made, BOOK.named(f"secrets of {project.env}")) if adapter.remote else made
 
 
 def catalog(project: Project) -> Catalog:

@@ -18,6 +18,7 @@ ROLLOUTS = [
     "rollout", "version", "state", "share", "replicas", "subjects", "answers", "by_canary", "defaults", "p50_ms",
     "p99_ms",
 ]  # fmt: skip
+BREAKERS = ["breaker", "gateway", "state", "opened", "refused", "reason"]
 PROCESSES = ["process", "pid", "status", "restarts", "last_end"]
 
 
@@ -41,4 +42,5 @@ def status(wait_s: float, project: Project, form: str) -> None:
     rollouts = status_views.rollout_records(found)
     if rollouts:
         output.section("rollouts", rollouts, ROLLOUTS, form)
+    output.section("circuit breakers", status_views.breaker_records(found), BREAKERS, form)
     output.section("processes", status_views.process_records(found), PROCESSES, form)

@@ -77,6 +77,16 @@ def rollout_records(status: ServingStatus) -> list[Record]:
     ]
 
 
+def breaker_records(status: ServingStatus) -> list[Record]:
+    """A record a circuit breaker and gateway, of those that are not closed."""
+    return [
+        {"breaker": one["name"], "gateway": view["gateway"], **one}
+        for view in status.gateways
+        for one in view.get("breakers", ())
+        if one["state"] != "closed"
+    ]
+
+
 def process_records(status: ServingStatus) -> list[Record]:
     """A record a process that `rdv serve` keeps: how it stands and how often it was started again."""
     children = status.supervisor.details.get("children", []) if status.supervisor else []

@@ -2,9 +2,11 @@
 
 A lookup *hits* when its table has a row for the request's key, or its function returned its columns; a hit may
 still hold missing values (an empty cell, None). It *misses* when the key is absent, null or not in the table, and
-when the function raised or returned something else. It is *late* when it ended after the slice of the budget that
-enrichment may take, or was not tried because the slice was used up. Columns of a lookup that missed or was late
-are all missing: NaN for numbers, None for strings. Nothing a lookup does can fail a request.
+when the function raised or returned something else. Where requests are answered it also misses without being tried
+while its circuit breaker is open: a function that raises or takes too long again and again is left alone for a while.
+It is *late* when it ended after the slice of the budget that enrichment may take, or was not tried because the slice
+was used up. Columns of a lookup that missed or was late are all missing: NaN for numbers, None for strings. Nothing a
+lookup does can fail a request.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, cast
 
 import msgspec
 
+from rdv.breaker import Breaker, BreakerPolicy
 from rdv.config import Lookup
 from rdv.errors import ConfigError
 from rdv.inputs import RowSchema, number_text
@@ -41,36 +44,62 @@ class Enriched(msgspec.Struct, frozen=True):
     marks: int
 
 
+SKIPPING = BreakerPolicy(failures=10, ceiling_s=10.0, trial_share=0.02, dear_s=300.0)
+"""Of a lookup's breaker. A call blocks all that is answered meanwhile, so trials may cost a fiftieth of the time."""
+
+
 class Enricher:
     """All lookups of a modelling goal, compiled. `columns`: what they add, numbers and strings in order."""
 
     __slots__ = ("_clock", "_lookups", "columns")
 
     def __init__(
-        self, lookups: Sequence[tuple[Find, Row]], columns: RowSchema, clock: Callable[[], float] = time.monotonic
+        self,
+        lookups: Sequence[tuple[Find, Row]],
+        columns: RowSchema,
+        clock: Callable[[], float] = time.monotonic,
+        breakers: Sequence[Breaker | None] = (),
     ) -> None:
-        """lookups: how each finds its row, and its row of missing values."""
-        self._lookups, self.columns, self._clock = tuple(lookups), columns, clock
+        """lookups: how each finds its row, and its row of missing values. breakers: one a lookup, or none at all."""
+        every = breakers or [None] * len(lookups)
+        self._lookups = tuple((find, missing, one) for (find, missing), one in zip(lookups, every, strict=True))
+        self.columns, self._clock = columns, clock
 
     def __len__(self) -> int:
         return len(self._lookups)
 
     def add(self, record: Mapping[str, Any], slice_s: float = math.inf) -> Enriched:
         """What the lookups say about a request; slice_s: how long all of them together may take."""
-        ends = self._clock() + slice_s
+        now = self._clock()
+        ends = now + slice_s
         numbers: list[float] = []
         strings: list[str | None] = []
         marks = 0
-        for at, (find, missing) in enumerate(self._lookups):
-            row = find(record) if self._clock() < ends else None
-            mark = MISSED if row is None else HIT
-            if self._clock() >= ends:
-                row, mark = None, LATE
+        for at, (find, missing, breaker) in enumerate(self._lookups):
+            began = now
+            if began >= ends or (breaker is not None and not breaker.allows(self._clock)):
+                row, mark = None, LATE if began >= ends else MISSED
+            else:
+                row = find(record)
+                now = self._clock()
+                mark = LATE if now >= ends else MISSED if row is None else HIT
+                if breaker is not None:
+                    self._tell(breaker, mark, now, now - began, slice_s)
             marks |= mark << (MARK_BITS * at)
-            found = missing if row is None else row
+            found = row if mark == HIT and row is not None else missing
             numbers += found[0]
             strings += found[1]
         return Enriched(tuple(numbers), tuple(strings), marks)
+
+    def _tell(self, breaker: Breaker, mark: int, now: float, took_s: float, slice_s: float) -> None:
+        """Tell a function's breaker how it went; one that took many times the slice counts so many times."""
+        if mark == HIT:
+            breaker.succeeded()
+        elif mark == MISSED:
+            breaker.failed("it raises, or does not return its columns", now, took_s)
+        elif took_s >= slice_s / len(self._lookups):  # else it was late because of others
+            weight = int(min(SKIPPING.failures, max(1.0, took_s / slice_s))) if slice_s > 0 else 1
+            breaker.failed(f"it took {took_s * 1e3:.0f} ms of {slice_s * 1e3:.0f} ms for all", now, took_s, weight)
 
 
 def marks_of(marks: int, lookups: int) -> tuple[int, ...]:
@@ -87,16 +116,24 @@ def columns_of(lookups: Sequence[Lookup]) -> RowSchema:
     )
 
 
-def compile_enricher(lookups: Sequence[Lookup], folder: Path, schema: RowSchema) -> Enricher:
+def compile_enricher(
+    lookups: Sequence[Lookup],
+    folder: Path,
+    schema: RowSchema,
+    guard: Callable[[str], Breaker] | None = None,
+) -> Enricher:
     """The lookups of a modelling goal, ready to use.
 
     folder: where rdv.toml is; tables are relative to it and functions are imported from it. schema: the request's own
-    fields. ConfigError names the lookup and what is wrong: a table or function that cannot be read, a cell that is no
-    number, a key twice in a table, a column that is there already.
+    fields. guard: gives the breaker of a function by its name; without it no call is ever left out, so that what is
+    computed depends on the record alone. ConfigError names the lookup and what is wrong: a table or function that
+    cannot be read, a cell that is no number, a key twice in a table, a column that is there already.
     """
     columns = columns_of(lookups)
     _check(lookups, columns, schema)
-    return Enricher([(_compile(one, folder, schema), _missing(one)) for one in lookups], columns)
+    compiled = [(_compile(one, folder, schema), _missing(one)) for one in lookups]
+    breakers = [guard(one.function) if guard is not None and one.function else None for one in lookups]
+    return Enricher(compiled, columns, breakers=breakers)
 
 
 def _check(lookups: Sequence[Lookup], columns: RowSchema, schema: RowSchema) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rdv.breaker import BOOK, Breaker
 from rdv.clock import Clock
 from rdv.config import Config, Goal
-from rdv.enrich import compile_enricher
+from rdv.enrich import SKIPPING, compile_enricher
 from rdv.errors import SchemaViolation
 from rdv.ids import message_ids
 from rdv.inputs import RowSchema
@@ -53,6 +54,10 @@ def plan_of(config: Config, goal: str) -> GoalPlan:
     return GoalPlan(goal, one, models, frozenset(canaries - {""}))
 
 
+def _lookup_breaker(function: str) -> Breaker:
+    return BOOK.named(f"lookup {function}", SKIPPING)
+
+
 class Desk:
     """Takes requests of one goal in, and answers them. `decider` is the policy in force for the next request.
 
@@ -89,7 +94,7 @@ class Desk:
         goal, lanes = self.plan.config, []
         for topic, modelling in goal.modelling_goals(self.plan.goal).items():
             rows = self.schema.row_schema(modelling.enrich)
-            enricher = compile_enricher(modelling.enrich, folder, self.schema.row_schema())
+            enricher = compile_enricher(modelling.enrich, folder, self.schema.row_schema(), _lookup_breaker)
             lanes.append(Lane(topic, gateway, hub, rows, self.schema, enricher, goal.budget_ms))
             archives = [DECOY] if modelling.decoy else []
             hub.expect(topic, rows, [*(name for name, at in self.plan.models.items() if at == topic), *archives])

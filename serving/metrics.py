@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from rdv.breaker import BOOK, State
 from rdv.records import CANARY_SUFFIX
 from rdv.serving.desk import Desk
 from rdv.serving.digest import Digest, edges_us
@@ -39,6 +40,7 @@ class _Reader(Collector):
         yield from self._requests()
         yield from self._models()
         yield from self._bus()
+        yield from _breakers()
 
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -99,6 +101,19 @@ class _Reader(Collector):
             held.add_metric([topic, name, "waiting"], one.waiting)
             held.add_metric([topic, name, "in_flight"], one.in_flight)
         yield from (rows, held)
+
+
+def _breakers() -> Iterator[Metric]:
+    """The circuit breakers of this process; an open one is 1, a half open one a half."""
+    levels = {State.CLOSED: 0.0, State.HALF_OPEN: 0.5, State.OPEN: 1.0}
+    state = GaugeMetricFamily("rdv_breaker_open", "Circuit breakers: 0 closed, 0.5 trying, 1 open", labels=["breaker"])
+    opened = CounterMetricFamily("rdv_breaker_opened", "How often a circuit breaker opened", labels=["breaker"])
+    refused = CounterMetricFamily("rdv_breaker_refused", "Calls that an open breaker left out", labels=["breaker"])
+    for one in BOOK.views():
+        state.add_metric([one["name"]], levels[State(one["state"])])
+        opened.add_metric([one["name"]], one["opened"])
+        refused.add_metric([one["name"]], one["refused"])
+    yield from (state, opened, refused)
 
 
 def _histogram(family: HistogramMetricFamily, labels: list[str], digest: Digest) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from rdv.breaker import BOOK
 from rdv.serving.desk import Desk
 from rdv.serving.gateway import Gateway
 from rdv.serving.policies import PolicyBoard
@@ -25,6 +26,7 @@ def gateway_view(gateway: Gateway, board: PolicyBoard, facts: Mapping[str, Any])
         "refused": {str(status): times for status, times in sorted(gateway.refusals.items())},
         "goals": {goal: _goal_view(gateway, desk, board) for goal, desk in gateway.desks.items()},
         "bus": traffic,
+        "breakers": BOOK.views(),
     }
 
 

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from rdv.backends.blobs_dir import DirBlobs
 from rdv.backends.blobs_routed import SERVED, RoutedBlobs
+from rdv.backends.guarded import GuardedBlobs
 from rdv.backends.ports import Blobs
+from rdv.breaker import Breaker
 from rdv.errors import LostRace, NotFound, UsageError
 
 CHILD = """
@@ -294,6 +296,18 @@ class TestDir(BlobsContract):
 
         yield Door(lambda: DirBlobs(root), peek, poke, ("rdv.backends.blobs_dir", "DirBlobs", [str(root)]), aside)
         assert {path.name for path in tmp_path.iterdir()} <= {"store", "source", "into"}
+
+
+class TestGuarded(BlobsContract):
+    """Any store behind a circuit breaker, which changes nothing while it is closed."""
+
+    @pytest.fixture
+    def door(self, tmp_path: Path) -> Iterator[Door]:
+        """The embedded store behind a breaker."""
+        root, breaker = tmp_path / "store", Breaker("store")
+        entry = ("rdv.backends.blobs_dir", "DirBlobs", [str(root)])
+        yield Door(lambda: GuardedBlobs(DirBlobs(root), breaker), DirBlobs(root).read, DirBlobs(root).create, entry)
+        assert breaker.view()["opened"] == 0
 
 
 class TestRouted(BlobsContract):

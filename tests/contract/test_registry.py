@@ -17,8 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rdv.backends.guarded import GuardedRegistry
 from rdv.backends.ports import Registry
 from rdv.backends.registry_sqlite import SqliteRegistry
+from rdv.breaker import Breaker
 from rdv.errors import LostRace, UsageError
 
 HANG_S = 60.0
@@ -306,6 +308,28 @@ class TestSqlite(RegistryContract):
         yield Door(make, peek, ("rdv.backends.registry_sqlite", "SqliteRegistry", [str(path)]))
         for registry in opened:
             registry.close()
+
+
+class TestGuarded(RegistryContract):
+    """Any registry behind a circuit breaker, which changes nothing while it is closed."""
+
+    @pytest.fixture
+    def door(self, tmp_path: Path) -> Iterator[Door]:
+        """The embedded registry behind a breaker."""
+        path, opened, breaker = tmp_path / "registry.sqlite", [], Breaker("registry")
+
+        def make() -> Registry:
+            opened.append(GuardedRegistry(SqliteRegistry(path), breaker))
+            return opened[-1]
+
+        def peek(key: str) -> bytes | None:
+            entry = SqliteRegistry(path).get(key)
+            return entry.value if entry else None
+
+        yield Door(make, peek, ("rdv.backends.registry_sqlite", "SqliteRegistry", [str(path)]))
+        for registry in opened:
+            registry.close()
+        assert breaker.view()["opened"] == 0
 
 
 @pytest.mark.live

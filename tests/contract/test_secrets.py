@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from rdv.backends.guarded import GuardedSecrets
 from rdv.backends.ports import Secrets
 from rdv.backends.secrets_env import EnvSecrets
+from rdv.breaker import Breaker
 from rdv.errors import NotFound, RdvError, UsageError
 
 CANARY = "hunter2-canary-\u00e9"
@@ -90,6 +92,23 @@ class TestEnv(SecretsContract):
             file.write_text("".join(f'"{name}" = "{value}"\n' for name, value in written.items()))
 
         return Door(lambda: EnvSecrets(file, {}), poke, lambda: file.chmod(0o644))
+
+
+class TestGuarded(SecretsContract):
+    """Any secrets behind a circuit breaker, which shows none of them either."""
+
+    @pytest.fixture
+    def door(self, tmp_path: Path) -> Door:
+        """The embedded adapter behind a breaker."""
+        file, written = tmp_path / "secrets.toml", {}
+        file.touch(0o600)
+
+        def poke(name: str, value: str) -> None:
+            written[name] = value
+            file.write_text("".join(f'"{name}" = "{value}"\n' for name, value in written.items()))
+
+        breaker = Breaker("secrets")
+        return Door(lambda: GuardedSecrets(EnvSecrets(file, {}), breaker), poke, lambda: file.chmod(0o644))
 
 
 @pytest.mark.live

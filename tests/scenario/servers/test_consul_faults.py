@@ -58,6 +58,35 @@ def test_a_frozen_server_is_found_out(own_consul: Any, registry: Callable[..., A
     assert ours.get("k") == entry
 
 
+def test_a_frozen_server_is_waited_for_only_a_few_times(own_consul: Any, registry: Callable[..., Any]) -> None:
+    """Behind a breaker a server that says nothing costs its time limit twice, then nothing, until it answers again."""
+    from rdv.backends.guarded import GuardedRegistry
+    from rdv.breaker import Breaker, BreakerPolicy, State
+
+    breaker = Breaker("registry of dev", BreakerPolicy(failures=2, first_s=2.0))
+    ours = GuardedRegistry(registry(), breaker)
+    entry = ours.put("k", b"1")
+    own_consul.process.freeze()
+    try:
+        for _ in range(2):
+            with pytest.raises(Unreachable, match="does not answer"):
+                ours.get("k")
+        began = time.monotonic()
+        for _ in range(100):
+            with pytest.raises(Unreachable, match="left alone"):
+                ours.get("k")
+        assert time.monotonic() - began < 2.0
+    finally:
+        own_consul.process.thaw()
+    until = time.monotonic() + HANG_S
+    while breaker.state is not State.CLOSED and time.monotonic() < until:
+        try:
+            assert ours.get("k") == entry
+        except Unreachable:
+            time.sleep(0.05)
+    assert ours.get("k") == entry
+
+
 def test_a_server_that_comes_back_empty_is_believed(
     own_consul: Any, registry: Callable[..., Any], tmp_path: Path
 ) -> None:
