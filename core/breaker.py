@@ -69,7 +69,7 @@ class Breaker:
             return True
         with self._lock:
             now = clock()
-            if self.state is State.CLOSED:
+            if not self._failures:  # closed by another thread meanwhile
                 return True
             if now < self._until:
                 self.refused += 1
