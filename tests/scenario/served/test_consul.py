@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from rdv.cli import rebuilding
+from rdv.cli import rebuilding, rolling
 from rdv.clock import SystemClock
-from rdv.errors import NotFound
-from rdv.releases import pointer
+from rdv.errors import NotFound, Unreachable
+from rdv.records import RolloutState
+from rdv.releases import pointer, rollout
 from rdv.serving.shelf import Shelf
 
 pytestmark = pytest.mark.live
@@ -124,3 +125,45 @@ def test_consul_comes_and_goes(site: Any, consul: Any) -> None:
     assert not any((found.not_kept, found.not_told, found.kept_twice, found.told_twice, found.told_only))
     site.check_answers(seen)
     assert (seen.unknown, seen.refused) == ([], [])
+
+
+def test_a_rollout_goes_on_without_consul_and_ends_when_it_is_back(site: Any, consul: Any) -> None:
+    """With Consul stopped the subjects of a canary stay with it, also when its process is killed meanwhile.
+
+    A promotion or rollback cannot reach it and says so; back again, the same command ends the rollout, and nothing is
+    lost.
+    """
+
+    def canaries() -> list[int]:
+        return [one.pid for one in site.records() if one.role == "worker" and one.details.get("canary")]
+
+    def by_canary(seen: Any, since: float) -> int:
+        return sum(answer["canary"] for _, answer, at in list(seen.answers.values()) if at > since)
+
+    told = rolling.begin(site.project, site.CHAMPION, "v2", 1, 0.5, 60.0)
+    assert (told["state"], told["gateways"]) == ("canary", 1)
+    with site.load() as seen:
+        site.until(lambda: by_canary(seen, 0.0) > 20, "the canary answers")
+        consul.process.stop()
+        stopped = time.monotonic()
+        site.until(lambda: by_canary(seen, stopped + 0.5) > 20, "the canary answers without Consul")
+        (pid,) = canaries()
+        os.kill(pid, signal.SIGKILL)
+        site.until(lambda: canaries() not in ([], [pid]), "the canary is back")
+        back = time.monotonic()
+        site.until(lambda: by_canary(seen, back) > 20, "the canary that is back answers")
+        with pytest.raises(Unreachable):
+            rolling.promote(site.project, site.CHAMPION, 30.0)
+        consul.start()
+        row = rollout.current(site.registry, site.CHAMPION)
+        assert row is not None
+        assert row.state is RolloutState.CANARY
+        told = rolling.end(site.project, site.CHAMPION, 60.0)
+        assert told is not None
+        assert told["state"] == "rolled_back"
+        over = time.monotonic() + 0.1
+        site.enough(seen, 100)
+        assert not by_canary(seen, over)
+    site.check_answers(seen)
+    assert not seen.unknown
+    assert not seen.refused

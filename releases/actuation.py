@@ -1,0 +1,74 @@
+"""What runs the canaries of a rollout where that is a cluster: begun, watched, promoted or dropped, each call again.
+
+The row says what is wanted; the cluster is asked how it stands every time, and never trusted to have kept it. On one
+machine nobody is told anything: the supervisor there follows the rows by itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rdv.backends.ports_services import Canaries, CanaryState, Services
+from rdv.errors import Refused, TimedOut
+from rdv.records import Rollout, RolloutState
+
+LOOK_S = 0.25
+
+
+class Actuator:
+    """The canaries of a project's environment."""
+
+    def __init__(self, canaries: Canaries, services: Services, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._canaries, self._services, self._sleep = canaries, services, sleep
+
+    def begin(self, row: Rollout) -> str:
+        """Have a rollout's canaries run, and return their mark; those that run already stay."""
+        return row.mark or self._canaries.start(row.model, row.pin, row.canaries)
+
+    def check(self, row: Rollout) -> None:
+        """Raise Refused when a rollout's canaries will not come, or were ended by somebody else."""
+        if not row.mark or not row.on:
+            return
+        state = self._canaries.look(row.model, row.mark)
+        if state.state in ("failed", "gone"):
+            raise Refused(f"the canaries of {row.model} have {_ended(state)}", f"see `rdv rollouts {row.model}`")
+
+    def end(self, row: Rollout, timeout_s: float) -> None:
+        """Do what an ended rollout asks for: every worker is what its canaries were, or its canaries are asked to end.
+
+        Refused when promoted ones have failed meanwhile, TimedOut; both leave the pointer as it is.
+        """
+        mark = row.mark or self._mark(row)
+        if not mark:
+            return
+        if row.state is not RolloutState.PROMOTED:
+            self._canaries.drop(row.model, mark)
+            return
+        until = time.monotonic() + timeout_s
+        while True:
+            state = self._canaries.look(row.model, mark)
+            if state.state == "healthy":
+                self._canaries.promote(row.model, mark)
+            elif state.state == "failed":
+                raise Refused(
+                    f"{row.version} of {row.model} is served, and its canaries have {_ended(state)}", "see `rdv plan`"
+                )
+            elif state.state in ("promoted", "gone"):
+                return
+            if time.monotonic() >= until:
+                told = f"the workers of {row.model} are not what its canaries are yet: {state.state}"
+                raise TimedOut(told, f"`rdv promote {row.model}` goes on waiting")
+            self._sleep(LOOK_S)
+
+    def _mark(self, row: Rollout) -> str:
+        """The mark of canaries whose beginner was killed before writing it down; empty: there are none."""
+        for state in self._services.look():
+            if state.role == "worker" and state.model == row.model and state.pin == row.pin:
+                return self._canaries.start(row.model, row.pin, row.canaries)
+        return ""
+
+
+def _ended(state: CanaryState) -> str:
+    reason = state.reason or "somebody else changed their job"
+    return f"failed: {reason}" if state.state == "failed" else f"gone: {reason}"

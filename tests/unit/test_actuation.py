@@ -1,0 +1,97 @@
+"""Canaries on a cluster follow their rollout's row, whatever was killed on the way."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rdv.backends.ports_services import CanaryState, Pin, ServiceState
+from rdv.errors import Refused, TimedOut
+from rdv.records import Rollout, RolloutState
+from rdv.releases.actuation import Actuator
+
+ROW = Rollout(model="m", number=1, version="v2", serial=2, instead_of="v1", canaries=3)
+
+
+class Cluster:
+    """Canaries and services as a cluster has them; `states`: what is told one look after another."""
+
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+        self.calls: list[str] = []
+        self.pin: Pin | None = None
+
+    def start(self, model: str, pin: Pin, count: int) -> str:
+        self.calls.append("start")
+        self.pin = pin
+        return "7"
+
+    def look(self, model: str = "", mark: str = "") -> Any:
+        if not model:
+            return [ServiceState(job="j", role="worker", model="m", pin=self.pin)]
+        assert mark == "7"
+        state: Any = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return CanaryState(mark=mark, pin=ROW.pin, state=state, reason="it said no" if state == "failed" else "")
+
+    def promote(self, model: str, mark: str) -> None:
+        self.calls.append(f"promote {mark}")
+
+    def drop(self, model: str, mark: str) -> None:
+        self.calls.append(f"drop {mark}")
+
+
+def of(cluster: Cluster, then: Callable[[float], None] = lambda s: None) -> Actuator:
+    both: Any = cluster
+    return Actuator(both, both, then)
+
+
+def row(state: RolloutState, mark: str = "7") -> Rollout:
+    return Rollout(
+        model="m", number=1, version="v2", serial=2, instead_of="v1", canaries=3, state=state, mark=mark
+    )  # fmt: skip
+
+
+def test_canaries_are_begun_once() -> None:
+    """A row with a mark has its canaries; one without begins them, which is the same again for the same pin."""
+    cluster = Cluster("starting")
+    assert of(cluster).begin(ROW) == "7"
+    assert of(cluster).begin(row(RolloutState.PLANNED)) == "7"
+    assert (cluster.calls, cluster.pin) == (["start"], Pin("v2", 2))
+
+
+@pytest.mark.parametrize(("state", "told"), [("failed", "it said no"), ("gone", "somebody else changed their job")])
+def test_canaries_that_will_not_come_are_told(state: str, told: str) -> None:
+    """Failed or replaced by another writer: the rollout hears of it, with the reason; healthy or starting is fine."""
+    with pytest.raises(Refused, match=told):
+        of(Cluster(state)).check(row(RolloutState.PLANNED))
+    for fine in ("starting", "healthy"):
+        of(Cluster(fine)).check(row(RolloutState.CANARY))
+    of(Cluster(state)).check(row(RolloutState.ROLLED_BACK))
+
+
+def test_a_promoted_rollout_makes_its_canaries_the_workers() -> None:
+    """Promoted once they are healthy, waited for until every worker is one; promoted ones are left alone."""
+    cluster = Cluster("starting", "healthy", "promoting", "promoted")
+    of(cluster).end(row(RolloutState.PROMOTED), 60.0)
+    assert cluster.calls == ["promote 7"]
+    cluster = Cluster("promoted")
+    of(cluster).end(row(RolloutState.PROMOTED), 60.0)
+    assert cluster.calls == []
+    with pytest.raises(TimedOut, match="rdv promote"):
+        of(Cluster("starting")).end(row(RolloutState.PROMOTED), 0.0)
+    with pytest.raises(Refused, match="it said no"):
+        of(Cluster("failed")).end(row(RolloutState.PROMOTED), 60.0)
+
+
+def test_a_rollout_that_was_rolled_back_drops_its_canaries_also_without_their_mark() -> None:
+    """Whoever began them may have been killed before writing down the mark: their pin tells that they are there."""
+    for mark, pin, calls in (
+        ("7", None, ["drop 7"]),
+        ("", ROW.pin, ["start", "drop 7"]),
+        ("", None, []),
+        ("", Pin("v9", 2), []),
+    ):
+        cluster = Cluster("healthy")
+        cluster.pin = pin
+        of(cluster).end(row(RolloutState.ROLLED_BACK, mark), 1.0)
+        assert cluster.calls == calls
