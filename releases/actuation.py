@@ -52,7 +52,7 @@ class Actuator:
                 self._canaries.promote(row.model, mark)
             elif state.state == "failed":
                 raise Refused(
-                    f"{row.version} of {row.model} is served, and its canaries have {_ended(state)}", "see `rdv plan`"
+                    f"{row.version} of {row.model} is served, and its canaries have {_ended(state)}", "see `rdv status`"
                 )
             elif state.state in ("promoted", "gone"):
                 return
