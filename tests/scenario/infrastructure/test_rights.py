@@ -1,0 +1,127 @@
+"""What Terraform would apply is what a dev cluster's servers have: every argument, compared with what they answer."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from rdv.backends.devcluster.http import must
+from rdv.backends.devcluster.rights_files import login
+from rdv.config import Environment
+
+pytestmark = pytest.mark.live
+SECRET = {"nomad_batch_token": "none", "nomad_services_token": "none"}
+# dev is made by `rdv dev-cluster` alone
+DEV = {"rdv-dev", "rdv-dev-pipelines", "rdv-dev-services", "rdv-dev-workloads"}
+Arguments = dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def planned(
+    dev_cluster: Any, rehearse: Callable[[str, dict[str, Any]], Any], checks: Any
+) -> tuple[Arguments, dict[str, Any]]:
+    """The arguments of all roots' resources by kind, those of Nomad by cluster, too; and each environment's outputs."""
+    servers = dev_cluster.servers
+    nomads = {name: nomad.address for name, nomad in servers.nomads.items()}
+    both = {"consul": servers.consul.address, "vault": servers.vault.address}
+    every = {"addresses": {**both, **nomads, "s3": servers.s3.endpoint}, "s3_region": "us-east-1", **SECRET}
+    found: Arguments = {}
+    outputs: dict[str, Any] = {}
+    for root in ("shared", "environments/staging", "environments/production"):
+        env = root.rpartition("/")[2]
+        tokens = {"tokens": str(dev_cluster.folder / "tokens" / env), "driver": "raw_exec"}
+        values = {"addresses": both, "nomads": nomads} if env == "shared" else {**every, **tokens}
+        made = rehearse(root, values)
+        named = {at: arguments for at, arguments in checks.rehearsal.resources(made).items()}
+        by_id = {one: named[at] for one, at in checks.rehearsal.ids(made).items()}
+        for at, arguments in named.items():
+            kind = at.split("[")[0].split(".")[-2]
+            if kind == "consul_acl_role":
+                arguments["policies"] = [by_id[one]["name"] for one in arguments["policies"]]
+            if kind.startswith("nomad_"):
+                kind += "@batch" if "module.batch." in at else "@services"
+            found.setdefault(kind, []).append(arguments)
+        outputs[env] = {name: one["value"] for name, one in made.get("outputs", {}).items()}
+    return found, outputs
+
+
+def test_consul_has_what_terraform_says(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
+    """Policies, roles, login methods and binding rules in Consul are Terraform's, and there are no others."""
+    consul, told = dev_cluster.servers.consul, planned[0]
+
+    def ask(path: str) -> Any:
+        return must(consul.call("GET", f"/v1/acl/{path}"), path).json()
+
+    names = {one["Name"] for one in ask("policies")} - DEV
+    rules = {name: ask(f"policy/name/{name}")["Rules"] for name in names if not name.startswith("builtin/")}
+    rules.pop("global-management")
+    assert {one["name"]: one["rules"] for one in told["consul_acl_policy"]} == rules
+    roles = {one["Name"]: [link["Name"] for link in one["Policies"]] for one in ask("roles")}
+    roles = {name: policies for name, policies in roles.items() if not DEV & set(policies)}
+    assert {one["name"]: one["policies"] for one in told["consul_acl_role"]} == roles
+    for one in told["consul_acl_auth_method"]:
+        there = ask(f"auth-method/{one['name']}")
+        assert (there["Type"], there["Config"]) == (one["type"], json.loads(one["config_json"]))
+    keys = {"auth_method": "AuthMethod", "bind_type": "BindType", "bind_name": "BindName", "selector": "Selector"}
+    rules_there = [{key: rule[name] for key, name in keys.items()} for rule in ask("binding-rules")]
+    there = sorted(map(str, (rule for rule in rules_there if '"dev"' not in rule["selector"])))
+    assert sorted(str({key: rule[key] for key in keys}) for rule in told["consul_acl_binding_rule"]) == there
+
+
+def test_vault_has_what_terraform_says(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
+    """Policies, logins and roles in Vault are Terraform's, argument for argument, and there are no others."""
+    vault, told = dev_cluster.servers.vault, planned[0]
+
+    def ask(path: str) -> Any:
+        return must(vault.call("GET", f"/v1/{path}"), path).json()["data"]
+
+    names = set(ask("sys/policies/acl?list=true")["keys"]) - DEV - {"default", "root"}
+    there = {name: ask(f"sys/policies/acl/{name}")["policy"] for name in names}
+    assert {one["name"]: one["policy"] for one in told["vault_policy"]} == there
+    for one in told["vault_mount"]:
+        mount = ask("sys/mounts")[f"{one['path']}/"]
+        assert (mount["type"], mount["options"]) == (one["type"], one["options"])
+    for one in told["vault_jwt_auth_backend"]:
+        path = one.pop("path")
+        assert {key: value for key, value in ask(f"auth/{path}/config").items() if key in one} == one
+        roles = {role["role_name"] for role in told["vault_jwt_auth_backend_role"] if role["backend"] == path}
+        assert roles == set(ask(f"auth/{path}/role?list=true")["keys"]) - DEV
+    for one in told["vault_jwt_auth_backend_role"]:
+        there = ask(f"auth/{one.pop('backend')}/role/{one.pop('role_name')}")
+        bound = one.get("bound_claims", {})  # the provider takes several values as one text
+        one["bound_claims"] = {claim: values.split(",") for claim, values in bound.items()} or None
+        one.setdefault("token_policies", [])
+        assert set(one) == {*login("batch")["vault"]["role"], "bound_claims", "token_policies"}
+        assert {key: there[key] for key in one} == one
+
+
+def test_nomad_has_what_terraform_says(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
+    """Namespaces and policies of both Nomad clusters are Terraform's, and there are no others."""
+    for cluster, nomad in dev_cluster.servers.nomads.items():
+
+        def ask(path: str, nomad: Any = nomad) -> Any:
+            return must(nomad.call("GET", f"/v1/{path}"), path).json()
+
+        there = {one["Name"] for one in ask("namespaces")} - {"default", "dev", "dev-pipelines"}
+        assert {one["name"] for one in planned[0][f"nomad_namespace@{cluster}"]} == there
+        policies = {name: ask(f"acl/policy/{name}") for name in {one["Name"] for one in ask("acl/policies")} - DEV}
+        found = {}
+        for name, one in policies.items():
+            whose = one["JobACL"] or {}
+            jobs = [{"namespace": whose["Namespace"], "job_id": whose["JobID"]}] if whose else []
+            found[name] = {"name": name, "rules_hcl": one["Rules"], "job_acl": jobs}
+        assert {one["name"]: one for one in planned[0][f"nomad_acl_policy@{cluster}"]} == found
+
+
+def test_the_printed_section_is_the_dev_clusters(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
+    """What Terraform prints for rdv.toml is what `rdv dev-cluster env` prints, and what rdv takes as settings."""
+    for env in ("staging", "production"):
+        printed = tomllib.loads(planned[1][env]["rdv_toml"])["environments"]
+        assert printed == {env: dev_cluster.environments()[env]}
+        msgspec.convert(printed[env], Environment, strict=True)
+    assert [one["bucket"] for one in planned[0]["aws_s3_bucket"]] == ["rdv-staging", "rdv-production"]
