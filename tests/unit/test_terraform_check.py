@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "ci" / "terraform"
-NAMES = ("hcl", "schemas", "modules", "rehearsal", "plugins")
+NAMES = ("hcl", "schemas", "modules", "rehearsal", "plugins", "check")
 PAGE = "{@link https://registry.terraform.io/providers/hashicorp/shop/1.2.3/docs"
 GOOD = """
 resource "shop_cart" "this" {
@@ -146,3 +146,48 @@ def test_providers_are_found_where_they_are_kept(
     monkeypatch.setenv("RDV_TERRAFORM_PLUGINS", str(tmp_path))
     assert checks.plugins.find("hashicorp/shop") == tmp_path
     assert checks.plugins.find("hashicorp/nobody-has-this") is None
+
+
+@pytest.mark.parametrize(("ci", "code"), [("", 0), ("1", 1)])
+def test_what_is_not_here_is_told(
+    checks: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, ci: str, code: int
+) -> None:
+    """Without terraform and without the schemas each check says that it was not run; in CI that is a failure."""
+
+    def nothing(folder: Path) -> list[Path]:
+        raise checks.schemas.NotHere("no network")
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("RDV_CI", ci)
+    monkeypatch.setattr(checks.schemas, "fetch", nothing)
+    assert checks.check.main() == code
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith("terraform: NOT RUN: ") for line in lines)
+    assert "terraform: NOT RUN: arguments (the providers' schemas: no network)" in lines
+
+
+def test_hcl_is_read(checks: SimpleNamespace, tmp_path: Path) -> None:
+    """Texts, numbers, expressions over lines, comments and blocks are told apart; what is not HCL is refused."""
+    file = tmp_path / "a.tf"
+    file.write_text(
+        '# one\nkind "a" "b" {\n  text = "say \\"${f("x")}\\" $${y} #" // not text\n'
+        '  many = [ # of them\n    1, "}",\n  ]\n'
+        "  yes = true\n  n = -1.5\n  cond = a == \"\" ? [] : [a]\n  in {}\n  in { one = 1 }\n}\n/* end */"
+    )
+    assert checks.hcl.load(file) == {
+        "kind": [
+            {
+                "a": {
+                    "b": {
+                        "text": 'say "${f("x")}" $${y} #', "many": '${[ # of them\n    1, "}",\n  ]}', "yes": True,
+                        "n": -1.5, "cond": '${a == "" ? [] : [a]}', "in": [{}, {"one": 1}],
+                    }
+                }
+            }
+        ]
+    }  # fmt: skip
+    for wrong in ("a = <<EOT\nx\nEOT\n", 'a = "x\n"', "a b\n", "= 1\n"):
+        file.write_text(wrong)
+        with pytest.raises(ValueError):
+            checks.hcl.load(file)
