@@ -18,6 +18,14 @@ pytestmark = pytest.mark.live
 SECRET = {"nomad_batch_token": "none", "nomad_services_token": "none"}
 # dev is made by `rdv dev-cluster` alone
 DEV = {"rdv-dev", "rdv-dev-pipelines", "rdv-dev-services", "rdv-dev-workloads"}
+# what is compared below; storage has a test of its own, and a root certificate is made once and differs each time
+KINDS = {
+    "consul_acl_auth_method", "consul_acl_binding_rule", "consul_acl_policy", "consul_acl_role",
+    "nomad_acl_policy@batch", "nomad_acl_policy@services", "nomad_namespace@batch", "nomad_namespace@services",
+    "vault_jwt_auth_backend", "vault_jwt_auth_backend_role", "vault_mount", "vault_pki_secret_backend_role",
+    "vault_policy", "aws_s3_bucket", "aws_s3_bucket_lifecycle_configuration", "aws_s3_bucket_versioning",
+    "vault_pki_secret_backend_root_cert",
+}  # fmt: skip
 Arguments = dict[str, list[dict[str, Any]]]
 
 
@@ -48,6 +56,11 @@ def planned(
             found.setdefault(kind, []).append(arguments)
         outputs[env] = {name: one["value"] for name, one in made.get("outputs", {}).items()}
     return found, outputs
+
+
+def test_nothing_is_left_uncompared(planned: tuple[Arguments, Any]) -> None:
+    """Every kind of resource that Terraform would make is one that a test here, or the storage test, looks at."""
+    assert set(planned[0]) <= KINDS
 
 
 def test_consul_has_what_terraform_says(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
@@ -85,7 +98,10 @@ def test_vault_has_what_terraform_says(dev_cluster: Any, planned: tuple[Argument
     assert {one["name"]: one["policy"] for one in told["vault_policy"]} == there
     for one in told["vault_mount"]:
         mount = ask("sys/mounts")[f"{one['path']}/"]
-        assert (mount["type"], mount["options"]) == (one["type"], one["options"])
+        assert (mount["type"], mount["options"]) == (one["type"], one.get("options"))
+    for one in told.get("vault_pki_secret_backend_role", ()):
+        there = ask(f"{one.pop('backend')}/roles/{one.pop('name')}")
+        assert {key: there[key] for key in one} == one
     for one in told["vault_jwt_auth_backend"]:
         path = one.pop("path")
         assert {key: value for key, value in ask(f"auth/{path}/config").items() if key in one} == one

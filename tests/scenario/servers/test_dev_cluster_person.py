@@ -24,7 +24,7 @@ from rdv.errors import Exit
 
 pytestmark = pytest.mark.live
 HANG_S = 120.0
-PROJECT = '[environments.local]\nartifacts = "dir:artifacts"\n'
+PROJECT = 'project = "shop"\n\n[environments.local]\nartifacts = "dir:artifacts"\n'
 
 
 class Person:
