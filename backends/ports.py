@@ -6,6 +6,7 @@ Each is the smallest set of calls its users need. Every adapter passes the port'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -101,6 +102,32 @@ class Secrets(Protocol):
 
     def get(self, name: str) -> str:
         """The value of a secret, by `path/field`. NotFound when absent, NotAuthorised, Unreachable."""
+        ...
+
+
+class Certificate(msgspec.Struct, frozen=True):
+    """A certificate to show to the other end, and the authorities whose certificates are taken: PEM, one or more.
+
+    key: of the first one of the chain. until: epoch seconds to which it is valid, infinite where that is not known.
+    """
+
+    chain: bytes
+    key: bytes
+    authorities: bytes
+    until: float = math.inf
+
+    def __repr__(self) -> str:
+        return f"Certificate(until={self.until})"
+
+
+class Certificates(Protocol):
+    """Where a process gets its certificate from; no error, log line or `repr` of an adapter ever holds the key."""
+
+    def current(self) -> Certificate:
+        """The certificate to show from now on, a new one well before the last one's time is over; may block.
+
+        Raises ConfigError, Unreachable, NotAuthorised when there is none that can be used.
+        """
         ...
 
 

@@ -14,6 +14,7 @@ import requests
 
 from rdv.backends.allocation import own_token
 from rdv.backends.keys import check_key
+from rdv.backends.ports import Certificate
 from rdv.backends.vault_lease import Due, Lease
 from rdv.clock import Clock, SystemClock
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
@@ -67,6 +68,22 @@ class VaultSecrets:
         if not isinstance(value := fields.get(field), str):
             raise NotFound(f"{self._where} has no text {field} in {self._mount}/{self._prefix}{path}", "write it there")
         return value
+
+    def issue(self, mount: str, role: str, name: str, ttl_s: float) -> Certificate:
+        """A new certificate for a name, and its key, from a role of a PKI engine, for ttl_s or what the role allows."""
+        wish = {"ttl": f"{max(1, round(ttl_s))}s", "private_key_format": "pkcs8"}
+
+        def call() -> Any:
+            pki = self._client.secrets.pki
+            return pki.generate_certificate(name=role, common_name=name, extra_params=wish, mount_point=mount)
+
+        with self._lock:
+            self._refresh()
+            answer = self._call(f"a certificate for {name} by role {role} of {mount}", call)["data"]
+        above = answer.get("ca_chain") or [answer["issuing_ca"]]
+        chain = "\n".join([answer["certificate"], *above[:-1], ""])
+        authority = f"{above[-1]}\n".encode()
+        return Certificate(chain.encode(), answer["private_key"].encode(), authority, float(answer["expiration"]))
 
     def refresh(self) -> float:
         """Do what the token needs now; returns the seconds until it needs something again (infinite: never)."""

@@ -16,10 +16,11 @@ from rdv.backends.artifacts import ArtifactStore
 from rdv.backends.blobs_routed import RoutedBlobs
 from rdv.backends.catalog_rules import service_name
 from rdv.backends.guarded import GuardedBlobs, GuardedRegistry, GuardedSecrets
-from rdv.backends.ports import Blobs, Cluster, Jobs, Pipelines, Registry, Secrets, Timetable
+from rdv.backends.ports import Blobs, Certificates, Cluster, Jobs, Pipelines, Registry, Secrets, Timetable
 from rdv.backends.ports_services import Catalog
 from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
 from rdv.breaker import BOOK
+from rdv.bus_place import BusPlace, parse_bus
 from rdv.config import Environment, Project
 from rdv.errors import ConfigError
 
@@ -151,6 +152,36 @@ def gateway_service(project: Project) -> str:
     if adapter.remote and not named:
         raise ConfigError("the project has no name to find its gateways by", 'write project = "NAME" into rdv.toml')
     return service_name(env, named, "gateway")
+
+
+def bus(project: Project) -> BusPlace:
+    """What the bus of a project's environment is; ConfigError when its setting names none."""
+    return parse_bus(project.config.environments.get(project.env, Environment()).bus, project.env)
+
+
+def certificates(project: Project, label: str) -> tuple[Certificates | None, str]:
+    """Where a process of the bus gets its certificate from, None on a bus without, and the domain of all names.
+
+    label: the process's name below the domain, where the certificate is made for it.
+    """
+    place = bus(project)
+    if place.tls == "files":
+        files = [project.folder / one for one in (place.cert, place.key, place.ca)]
+        made: Certificates = _load(Adapter("rdv.backends.certificates_files:FileCertificates"))(*files)
+        return made, place.domain
+    if place.tls == "vault":
+        load = _load(Adapter("rdv.backends.certificates_vault:VaultCertificates", "cluster"))
+        name = f"{label}.{place.domain}"
+        vault, where = _adapter(project, "secrets")
+        if "vault" not in vault.path:
+            raise ConfigError("certificates from Vault need secrets from Vault", "set the environment's secrets")
+        return load(_load(vault)(where), place.mount, place.role, name, place.ttl_s), place.domain
+    return None, ""
+
+
+def is_task(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process is a task of a cluster's job, which puts it into the catalog by itself."""
+    return "NOMAD_ALLOC_ID" in environ
 
 
 def pipelines(project: Project) -> Pipelines:

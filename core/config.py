@@ -127,6 +127,8 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ops_port: of a listener that tells health, readiness, metrics and status and changes nothing; 0: any free one, -1:
     none. On a cluster `port` is the proxies', who hand requests to the gateways; gateways, proxies: how many there are;
     gateway_mb, decoy_mb: what each may use.
+    bus_host, bus_port: where a gateway of a bus between hosts takes in workers, 0: any free port. advertise: the host
+    by which it is told to the catalog; empty: bus_host.
     """
 
     host: str = "127.0.0.1"
@@ -144,6 +146,9 @@ class Serve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxies: int = 1
     gateway_mb: int = 512
     decoy_mb: int = 256
+    bus_host: str = "127.0.0.1"
+    bus_port: int = 0
+    advertise: str = ""
 
 
 class Train(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,7 +167,8 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intermediate: where the artifacts lie that nobody serves (data sets, features, reports, verdicts); empty: where
     the models do. services: what runs gateways and workers; `local:` = `rdv serve`. catalog: where gateways are
     found, `folder:` (in the run folder) or `consul:PREFIX?...`; names of services begin with the prefix, by default the
-    environment's name.
+    environment's name. bus: how requests reach the models (see `rdv.bus_place`): `frames:` on one machine,
+    `grpc:?tls=...` between hosts.
     """
 
     artifacts: str = "dir:artifacts"
@@ -172,6 +178,7 @@ class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secrets: str = "env:secrets.toml"
     services: str = "local:"
     catalog: str = "folder:"
+    bus: str = "frames:"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

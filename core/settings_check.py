@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
+from rdv.bus_place import parse_bus
 from rdv.config import Config, Goal, Lookup, Model, ModellingGoal, Project
 from rdv.errors import ConfigError
 from rdv.settings_keys import key_text, nearest
@@ -24,7 +25,7 @@ _MODELLING_WORDS = frozenset({"events"})
 def check(project: Project) -> list[str]:
     """The problems of a project's configuration, each a sentence that names its key; empty when there is none."""
     config = project.config
-    found = [*_names(config), *_serve(config)]
+    found = [*_names(config), *_serve(config), *_buses(config)]
     for name, goal in config.goals.items():
         found += _goal(name, goal, config.models)
         found += _schema(name, goal, project.folder)
@@ -49,6 +50,17 @@ def _names(config: Config) -> Iterator[str]:
     for env in config.environments:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", env):
             yield f"environments.{env}: an environment's name is lower-case letters, digits, - and _"
+
+
+def _buses(config: Config) -> Iterator[str]:
+    for env, one in config.environments.items():
+        try:
+            place = parse_bus(one.bus, env)
+        except ConfigError as error:
+            yield f"environments.{env}.bus: {error.what}"
+        else:
+            if place.tls == "vault" and one.secrets.partition(":")[0] != "vault":
+                yield f"environments.{env}.bus: its certificates come from Vault, so its secrets have to as well"
 
 
 def _goal(name: str, goal: Goal, models: Mapping[str, Model]) -> Iterator[str]:
@@ -204,6 +216,10 @@ def _serve(config: Config) -> Iterator[str]:
     serve, train = config.serve, config.train
     if not 0 <= serve.port <= 65535:
         yield f"serve.port: {serve.port} is not between 0 and 65535"
+    if not 0 <= serve.bus_port <= 65535:
+        yield f"serve.bus_port: {serve.bus_port} is not between 0 and 65535"
+    if serve.bus_host in ("0.0.0.0", "::") and serve.advertise in ("0.0.0.0", "::"):
+        yield f"serve.advertise: nobody can dial {serve.advertise}; name the host as others know it"
     if not -1 <= serve.ops_port <= 65535:
         yield f"serve.ops_port: {serve.ops_port} is not between 0 and 65535, or -1"
     if not 1 <= serve.gateways <= 64 or not 0 <= serve.proxies <= 64:

@@ -103,6 +103,10 @@ LIGHT = "models.visit/light"
         ({"goals.visit.enrich": '[{"columns": {"x": "number"}}]'}, "either a table or a function"),
         ({"goals.visit.enrich": '[{"columns": {"x": "number"}, "function": "m"}]'}, "write it as module:name"),
         ({"goals.visit.enrich": json.dumps([{"columns": {"x": "number"}, "function": "m:f"}] * 2)}, "earlier lookup"),
+        ({"environments.local.bus": "grpc:"}, "environments.local.bus: 'grpc:' does not say who is let in"),
+        ({"environments.local.bus": "grpc:?tls=vault&mount=pki&role=r"}, "environments.local.bus: its certificates"),
+        ({"serve.bus_port": "65536"}, "serve.bus_port: 65536 is not between"),
+        ({"serve.bus_host": "0.0.0.0", "serve.advertise": "::"}, "serve.advertise: nobody can dial ::"),
         ({"goals.visit.schema": "absent.json"}, "goals.visit.schema: the schema"),
         ({"goals.visit.schema": json.dumps({**SCHEMA, "allOf": []})}, "'allOf' is not supported"),
         ({"goals.visit.schema": json.dumps({"type": "object", "required": ["a"], "properties": {"a": {
