@@ -111,9 +111,19 @@ def binding_rules(cluster: str) -> list[dict[str, str]]:
 
 
 def vault_policies(env: str) -> dict[str, str]:
-    """Rules of an environment's policies in Vault: the workloads', and the person's."""
+    """Rules of an environment's policies in Vault: the person's, all workloads', and what services have beside."""
     told = files.table("vault.json", env)["policies"]
     return {name: files.rules(file, env) for name, file in told.items()}
+
+
+def pki_mount(env: str) -> str:
+    """The engine in Vault that certifies both ends of an environment's bus."""
+    return files.names(env)["pki_mount"]
+
+
+def vault_certificates(env: str) -> dict[str, Mapping[str, Any]]:
+    """What the roles of that engine certify."""
+    return dict(files.table("vault.json", env)["certificates"])
 
 
 def vault_roles(cluster: str, env: str) -> dict[str, Mapping[str, Any]]:

@@ -31,8 +31,11 @@ def apply_consul(consul: ConsulServer, agent_tokens: dict[str, str]) -> None:
 
 
 def apply_vault(vault: VaultServer, s3_keys: tuple[str, str]) -> None:
-    """Policies, and each environment's secret of the S3 server."""
+    """Policies, what certifies the ends of each environment's bus, and its secret of the S3 server."""
     for env in ENVIRONMENTS:
+        vault.make_authority(names.pki_mount(env))
+        for name, role in names.vault_certificates(env).items():
+            must(vault.call("POST", f"/v1/{names.pki_mount(env)}/roles/{name}", role), f"certificates of {name}")
         for policy, rules in names.vault_policies(env).items():
             vault.write_policy(policy, rules)
         path = names.secret_path(env, names.S3_SECRET)

@@ -14,6 +14,7 @@ from rdv.backends.devcluster.programs import clean_environment, find_program, wr
 
 MOUNT = "secret"
 _LOOK_S = 2.0
+_AUTHORITY_LIFE = "87600h"
 
 
 def vault_config(data: Path, ports: tuple[int, ...]) -> str:
@@ -101,6 +102,15 @@ class VaultServer:
     def write_secret(self, path: str, fields: Mapping[str, str]) -> None:
         """Store the fields of one secret."""
         must(self.call("POST", f"/v1/{MOUNT}/data/{path}", {"data": dict(fields)}), f"secret {path}")
+
+    def make_authority(self, mount: str) -> None:
+        """A PKI engine with a root certificate of its own, unless it is there."""
+        if f"{mount}/" not in must(self.call("GET", "/v1/sys/mounts"), "the list of mounts").json():
+            config = {"max_lease_ttl": _AUTHORITY_LIFE}
+            must(self.call("POST", f"/v1/sys/mounts/{mount}", {"type": "pki", "config": config}), "pki mount")
+        if not self.call("GET", f"/v1/{mount}/cert/ca").ok:
+            wish = {"common_name": "rdv dev cluster", "key_type": "ec", "key_bits": 256, "ttl": _AUTHORITY_LIFE}
+            must(self.call("POST", f"/v1/{mount}/root/generate/internal", wish), "root certificate")
 
     def write_policy(self, name: str, rules: str) -> None:
         """A policy from HCL rules."""

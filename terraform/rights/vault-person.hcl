@@ -16,3 +16,12 @@ path "auth/nomad-batch/role/${policy}" {
 path "auth/nomad-services/role/${policy}" {
   capabilities = ["read", "list"]
 }
+path "sys/policies/acl/${policy}-services" {
+  capabilities = ["read", "list"]
+}
+path "${pki_mount}/roles/${policy}" {
+  capabilities = ["read", "list"]
+}
+path "${pki_mount}/issue/${policy}" {
+  capabilities = ["create", "update"]
+}

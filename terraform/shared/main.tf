@@ -9,8 +9,9 @@ provider "vault" {
 }
 
 locals {
-  folder = "${path.module}/../rights"
-  names  = jsondecode(templatefile("${local.folder}/names.json", { env = "" }))
+  folder           = "${path.module}/../rights"
+  authority_life_s = 315360000
+  names            = jsondecode(templatefile("${local.folder}/names.json", { env = "" }))
 
   logins = {
     for cluster, address in var.nomads : cluster => jsondecode(templatefile("${local.folder}/login.json", {
@@ -55,6 +56,22 @@ resource "vault_mount" "secrets" {
   path    = local.names.secret_mount
   type    = "kv"
   options = { version = "2" }
+}
+
+# certifies both ends of every environment's bus; its key is made in Vault and never leaves it
+resource "vault_mount" "pki" {
+  path                  = local.names.pki_mount
+  type                  = "pki"
+  max_lease_ttl_seconds = local.authority_life_s
+}
+
+resource "vault_pki_secret_backend_root_cert" "this" {
+  backend     = vault_mount.pki.path
+  type        = "internal"
+  common_name = "rdv"
+  key_type    = "ec"
+  key_bits    = 256
+  ttl         = local.authority_life_s
 }
 
 resource "vault_jwt_auth_backend" "nomad" {

@@ -72,6 +72,8 @@ def test_steps_get_nothing_in_consul_and_only_reading_in_vault() -> None:
     assert names.vault_policies("dev")["rdv-dev-workloads"] == (
         'path "secret/data/rdv/dev/*" {\n  capabilities = ["read"]\n}\n'
     )
+    policies = [names.vault_roles(cluster, "dev")["rdv-dev"]["token_policies"] for cluster in names.CLUSTERS]
+    assert policies == [["rdv-dev-workloads"], ["rdv-dev-workloads", "rdv-dev-services"]]
     person, job_namespace = names.nomad_policies("batch", "dev")["rdv-dev"]
     assert job_namespace == ""
     assert 'namespace "dev-pipelines"' in person
@@ -125,6 +127,7 @@ def test_the_environments_are_settings() -> None:
     assert made.artifacts.startswith("s3:rdv-staging?")
     assert "secret=s3" in made.artifacts
     assert made.intermediate == ""
+    assert made.bus == "grpc:?tls=vault&mount=pki&role=rdv-staging&domain=staging.rdv.internal"
     assert made.catalog == "consul:staging?address=http://c:1&token_file=/kept/tokens/staging/consul.token"
     with_hdfs = msgspec.structs.replace(made, **names.places("staging", _with_hdfs()))
     assert with_hdfs.intermediate == "hdfs:/rdv/staging?url=http://h:6&user=root"

@@ -25,6 +25,11 @@ output "vault_policies" {
   value       = { for name, file in local.vault.policies : name => templatefile("${local.folder}/${file}", local.holes) }
 }
 
+output "vault_certificates" {
+  description = "Roles of Vault's PKI engine, which certify both ends of the environment's bus."
+  value       = local.vault.certificates
+}
+
 output "vault_roles" {
   description = "Roles of workloads in Vault, by the login of their Nomad cluster and name."
   value = merge([

@@ -12,6 +12,21 @@ resource "vault_policy" "this" {
   policy = each.value
 }
 
+# the engine and its authority are in terraform/shared
+resource "vault_pki_secret_backend_role" "this" {
+  for_each = module.rights.vault_certificates
+
+  backend          = module.rights.names.pki_mount
+  name             = each.key
+  allowed_domains  = each.value.allowed_domains
+  allow_subdomains = each.value.allow_subdomains
+  allow_ip_sans    = each.value.allow_ip_sans
+  key_type         = each.value.key_type
+  key_bits         = each.value.key_bits
+  max_ttl          = each.value.max_ttl
+  no_store         = each.value.no_store
+}
+
 # the logins themselves are in terraform/shared
 resource "vault_jwt_auth_backend_role" "this" {
   for_each = module.rights.vault_roles

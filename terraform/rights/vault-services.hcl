@@ -1,0 +1,3 @@
+path "${pki_mount}/issue/${policy}" {
+  capabilities = ["create", "update"]
+}
