@@ -56,12 +56,13 @@ def free_port() -> int:
 class BenchProject:
     """The project and its published models. expected: (model, version) to the right answer of each request body."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bus: str = "frames:") -> None:
         from rdv.backends.select import artifacts, registry
         from rdv.settings import load_project
 
         self.folder, self.port = folder, free_port()
-        (folder / "rdv.toml").write_text(SETTINGS.replace("{port}", str(self.port)))
+        settings = SETTINGS.replace("{port}", str(self.port)) + f'\n[environments.local]\nbus = "{bus}"\n'
+        (folder / "rdv.toml").write_text(settings)
         (folder / "visit.json").write_text(json.dumps(case.schema()))
         self.bodies, self.matrix = case.write_bodies(folder)
         self.project: Project = load_project(folder, environ={})

@@ -18,11 +18,11 @@ from rdv.errors import RdvError
 from rdv.ids import MESSAGE_ID_BYTES
 from rdv.inputs import RowSchema
 from rdv.serving.bus.columns import join, part
-from rdv.serving.bus.frames import FramesSubscription
-from rdv.serving.bus.port import Batch, Identity, Scores
+from rdv.serving.bus.port import Batch, Identity, Scores, Subscription
 from rdv.serving.dial import Dialer, Seat
 from rdv.serving.events import DECOY, RECORDER, events_topic
 from rdv.serving.journal import JournalCounts, JournalWriter
+from rdv.serving.noticing import Noticing
 from rdv.supervise import TaskOwner
 from rdv.threads import in_daemon_thread
 
@@ -105,7 +105,7 @@ class Decoy:
     def __init__(
         self,
         owner: TaskOwner,
-        bus_folder: Path,
+        noticing: Noticing,
         replica: str,
         journals: Mapping[str, tuple[RowSchema | None, JournalWriter]],
         on_change: Callable[[DecoyDetails], None] = lambda details: None,
@@ -114,7 +114,7 @@ class Decoy:
         self._owner, self._replica, self._on_change = owner, replica, on_change
         self._scribes = {topic: Scribe(writer) for topic, (_, writer) in journals.items()}
         seats = [self._seat(topic, schema) for topic, (schema, _) in journals.items()]
-        self._dialer = Dialer(owner, bus_folder, seats, self._tell)
+        self._dialer = Dialer(owner, noticing, seats, self._tell)
         self._told: DecoyDetails | None = None
 
     def start(self) -> None:
@@ -128,7 +128,7 @@ class Decoy:
         identity = Identity(topic, name, self._replica, "", schema or RowSchema(), credit=CREDIT, archive=True)
         scribe = self._scribes[topic]
 
-        async def serve(subscription: FramesSubscription) -> None:
+        async def serve(subscription: Subscription) -> None:
             while True:
                 for batch in await subscription.receive():
                     subscription.send(scribe.write(batch))

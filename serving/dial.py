@@ -1,6 +1,7 @@
 """Subscriptions to every gateway of a project: new gateways noticed, dead ones let go, connections made again.
 
-A gateway is a socket in the bus folder. Whoever subscribes (a replica, the decoy) holds one subscription a gateway.
+How gateways are noticed is `rdv.serving.noticing`'s. Whoever subscribes (a replica, the decoy) holds one subscription a
+gateway; a line that stands is kept, whatever becomes of its gateway's mention.
 """
 
 from __future__ import annotations
@@ -8,22 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from rdv.folder_watch import FolderWatch
 from rdv.restarts import Again, RestartPolicy, after_death
-from rdv.serving.bus.frames import FramesSubscription, subscribe
-from rdv.serving.bus.port import Identity
+from rdv.serving.bus.port import Identity, Subscription
+from rdv.serving.noticing import Join, Noticing
 from rdv.supervise import TaskOwner
 
-SUFFIX = ".sock"
-RESCAN_S = 1.0
 REDIAL = RestartPolicy(first_s=0.02, ceiling_s=0.25, window_s=5.0)
 _log = logging.getLogger("rdv.dial")
 
-Serve = Callable[[FramesSubscription], Awaitable[None]]
+Serve = Callable[[Subscription], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -50,63 +47,42 @@ class Line:
 
 @dataclass(slots=True)
 class Dialer:
-    """Keeps seats taken at every gateway whose socket is in `folder`. on_change: called when a line's state changed."""
+    """Keeps seats taken at every gateway that is noticed. on_change: called when a line's state changed."""
 
     owner: TaskOwner
-    folder: Path
+    noticing: Noticing
     seats: list[Seat]
     on_change: Callable[[], None] = lambda: None
     lines: dict[tuple[str, str], Line] = field(default_factory=dict)
-    open: list[FramesSubscription] = field(default_factory=list)
+    open: list[Subscription] = field(default_factory=list)
+    there: Mapping[str, Join] = field(default_factory=dict)
 
     def start(self) -> None:
         """Begin; needs a started owner. The subscriptions are left when the owner stops."""
         self.owner.on_stop("leave the gateways", flush=self.leave)
-        self.owner.task("gateways", self._notice)
+        self.owner.task("gateways", lambda: self.noticing.follow(self._noticed))
 
     async def leave(self) -> None:
         """Close every subscription, after what was sent has been handed over."""
         for subscription in list(self.open):
             await subscription.close()
 
-    async def _notice(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        with FolderWatch(self.folder) as watch:
-
-            def told() -> None:
-                watch.drain()
-                changed.set()
-
-            loop.add_reader(watch.fileno(), told)
-            try:
-                while True:
-                    self._dial_new()
-                    changed.clear()
-                    try:
-                        async with asyncio.timeout(RESCAN_S):
-                            await changed.wait()
-                    except TimeoutError:
-                        continue
-            finally:
-                loop.remove_reader(watch.fileno())
-
-    def _dial_new(self) -> None:
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+    def _noticed(self, there: Mapping[str, Join]) -> None:
+        self.there = there
+        for gateway in there:
             for seat in self.seats:
-                if (seat.name, path.name) not in self.lines:
-                    line = self.lines[seat.name, path.name] = Line(seat.name, path.stem)
-                    self.owner.spawn(f"{seat.name} at {path.stem}", self._keep(seat, path, line))
+                if (seat.name, gateway) not in self.lines:
+                    line = self.lines[seat.name, gateway] = Line(seat.name, gateway)
+                    self.owner.spawn(f"{seat.name} at {gateway}", self._keep(seat, line))
 
-    async def _keep(self, seat: Seat, path: Path, line: Line) -> None:
-        """Hold one seat at one gateway for as long as its socket is there."""
+    async def _keep(self, seat: Seat, line: Line) -> None:
+        """Hold one seat at one gateway for as long as it is there."""
         failures: list[float] = []
         now = asyncio.get_running_loop().time
         try:
-            while path.exists():
+            while (join := self.there.get(line.gateway)) is not None:
                 try:
-                    await self._sit(seat, path, line)
+                    await self._sit(seat, join, line)
                 except Exception as error:  # whatever one gateway does, the others are served on
                     self._tell(line, False, str(error) or type(error).__name__)
                 failures = [*failures[-8:], now()]
@@ -114,11 +90,11 @@ class Dialer:
                 assert isinstance(again, Again)
                 await asyncio.sleep(again.after_s)
         finally:
-            self.lines.pop((seat.name, path.name), None)
+            self.lines.pop((seat.name, line.gateway), None)
             self.on_change()
 
-    async def _sit(self, seat: Seat, path: Path, line: Line) -> None:
-        subscription = await subscribe(path, seat.identity())
+    async def _sit(self, seat: Seat, join: Join, line: Line) -> None:
+        subscription = await join(seat.identity())
         self.open.append(subscription)
         self._tell(line, True, "")
         try:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import gc
-import logging
 import os
 import resource
 import socket
@@ -21,9 +19,8 @@ from rdv.config import Project, Serve
 from rdv.errors import ConfigError
 from rdv.ids import short_id
 from rdv.serving.admin import Admin
-from rdv.serving.bus.frames import FramesHub
-from rdv.serving.bus.port import OnLost, OnScores
 from rdv.serving.gateway import Gateway
+from rdv.serving.gateway_bus import GatewayBus, gateway_bus
 from rdv.serving.http import Bounds, HttpServer, listening_socket
 from rdv.serving.policies import PolicyBoard
 from rdv.serving.rollouts import RolloutBoard
@@ -32,23 +29,12 @@ from rdv.supervise import TaskOwner
 
 SPARE_FILES = 512
 ADMIN_BODY_BYTES = 1 << 20
-_log = logging.getLogger("rdv.gateway")
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a gateway's sockets are."""
-
-    bus: Path
-    admin: Path
-
-    @classmethod
-    def of(cls, project: Project, gateway: str) -> Places:
-        """The places of a gateway of this id."""
-        run = project.run_folder
-        declared = project.config.serve.admin
-        admin = project.folder / declared if declared else run / f"admin-{gateway}.sock"
-        return cls(run / "bus" / f"{gateway}.sock", admin)
+def admin_socket(project: Project, gateway: str) -> Path:
+    """Where the admin socket of a gateway of this id is."""
+    declared = project.config.serve.admin
+    return project.folder / declared if declared else project.run_folder / f"admin-{gateway}.sock"
 
 
 async def run_gateway(
@@ -79,7 +65,7 @@ async def run_gateway(
 @dataclass(slots=True)
 class _Process:
     gateway: Gateway
-    hub: FramesHub
+    bus: GatewayBus
     board: PolicyBoard
     rollouts: RolloutBoard
     data: HttpServer
@@ -89,32 +75,26 @@ class _Process:
 
 async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Process:
     """Everything bound and listening, nothing served yet."""
-    serve, places = project.config.serve, Places.of(project, name)
-    for folder in (places.bus.parent, project.run_folder):
+    serve, own = project.config.serve, admin_socket(project, name)
+    for folder in (project.run_folder / "bus", project.run_folder):
         remove_stale_sockets(folder)
-    hubs: list[FramesHub] = []
-
-    def make_hub(on_scores: OnScores, on_lost: OnLost) -> FramesHub:
-        refused = functools.partial(_log.warning, "a subscriber was refused: %s")
-        hubs.append(FramesHub(name, on_scores, on_lost, on_refused=refused))
-        return hubs[0]
-
-    gateway = Gateway(project, name, make_hub)
+    bus = gateway_bus(project, name)
+    gateway = Gateway(project, name, bus.make)
     tcp = _tcp(serve)
     sockets.callback(tcp.close)
     host, port = tcp.getsockname()[:2]
-    unix = bound_unix_socket(places.admin)
-    sockets.callback(places.admin.unlink, missing_ok=True)
+    unix = bound_unix_socket(own)
+    sockets.callback(own.unlink, missing_ok=True)
     sockets.callback(unix.close)
-    await hubs[0].listen(places.bus)
+    listens = await bus.listen()
     shown = f"[{host}]" if ":" in host else host
     facts = {
         "gateway": name,
         "url": f"http://{shown}:{port}",
         "host": host,
         "port": port,
-        "admin": str(places.admin),
-        "bus": str(places.bus),
+        "admin": str(own),
+        "bus": listens,
     }
     followed = registry(project)
     board, rollouts = PolicyBoard(gateway.desks, followed), RolloutBoard(gateway.desks, followed)
@@ -127,7 +107,7 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
 
     about = {**facts, "pid": os.getpid(), "started": time.time()}
     admin = HttpServer(Admin(gateway, board, about, drain), unix, Bounds(body_bytes=ADMIN_BODY_BYTES, connections=64))
-    return _Process(gateway, hubs[0], board, rollouts, data, admin, facts)
+    return _Process(gateway, bus, board, rollouts, data, admin, facts)
 
 
 def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
@@ -153,10 +133,11 @@ def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
         process.board.stop()
         process.rollouts.stop()
         gateway.close()
-        await process.hub.close()
+        await process.bus.close()
 
     owner.task("http", serve)
     owner.task("admin", admin.serve)
+    process.bus.keep(owner, process.facts)
     process.board.start()
     process.rollouts.start()
     owner.on_stop("http", intake=intake, drain=drained)

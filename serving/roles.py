@@ -23,6 +23,7 @@ from rdv.records import Pin
 from rdv.serving.decoy import Decoy, open_journals
 from rdv.serving.heartbeat import start_beating
 from rdv.serving.loading import Loader
+from rdv.serving.noticing import noticing
 from rdv.serving.project_file import read_project
 from rdv.serving.role_records import RoleRecord, born, remove_record, write_record
 from rdv.serving.role_specs import DECOY, GATEWAY, ROLES, WORKER, pin_of
@@ -78,10 +79,16 @@ def run_role(
         raise NotFound(f"there is no role {role!r}", f"roles: {', '.join(ROLES)}")
     import uvloop
 
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # else its library writes lines of its own among ours
     make_folders(project.run_folder / "bus")
     loops = uvloop.new_event_loop
     with json_logs(f"{role} {model}".strip()), asyncio.Runner(loop_factory=loops) as runner:
         runner.run(bodies[role]())
+
+
+def _seat(project: Project, replica: str) -> str:
+    """A replica's name on the bus, where those of other hosts may be called the same."""
+    return replica if select.bus(project).scheme == "frames" else f"{replica}-{short_id()}"
 
 
 async def _worker(project: Project, model: str, replica: str, beat_fd: int, pin: Pin | None) -> None:
@@ -98,7 +105,7 @@ async def _worker(project: Project, model: str, replica: str, beat_fd: int, pin:
     owner = TaskOwner(f"worker {model} {replica}", drain_s=project.config.serve.drain_s, signals=True)
     async with owner:
         _begin(beat_fd)
-        post = Post(model, replica, topic, schema, project.run_folder / "bus", pin)
+        post = Post(model, _seat(project, replica), topic, schema, noticing(project, WORKER), pin)
 
         def changed(details: WorkerDetails) -> None:
             told.say("ready" if details.version else "starting", details)
@@ -114,7 +121,8 @@ async def _decoy(project: Project, replica: str, beat_fd: int) -> None:
     owner = TaskOwner("decoy", drain_s=project.config.serve.drain_s, signals=True)
     async with owner:
         _begin(beat_fd)
-        Decoy(owner, project.run_folder / "bus", replica, journals, lambda details: told.say("ready", details)).start()
+        seats = noticing(project, DECOY)
+        Decoy(owner, seats, _seat(project, replica), journals, lambda details: told.say("ready", details)).start()
         await owner.stopped()
     told.end()
 

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -16,11 +15,11 @@ from rdv.backends.ports import Entry, Registry
 from rdv.errors import ConfigError, Transient
 from rdv.inputs import Rows, RowSchema
 from rdv.records import Pin, Pointer, canary_name, decode, pointer_key
-from rdv.serving.bus.frames import FramesSubscription
-from rdv.serving.bus.port import Batch, Identity, Requests
+from rdv.serving.bus.port import Batch, Identity, Requests, Subscription
 from rdv.serving.dial import Dialer, Seat
 from rdv.serving.follow import follow
 from rdv.serving.loading import Loader
+from rdv.serving.noticing import Noticing
 from rdv.serving.pursuit import FallBack, Load, Pursuit, Swap
 from rdv.serving.role_records import Refused
 from rdv.serving.scoring import LoadedModel, answer, rows_of
@@ -58,7 +57,7 @@ class WorkerDetails(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """Where a replica stands: its model and name, the topic it scores for, the gateways' sockets.
+    """Where a replica stands: its model and name, the topic it scores for, how it notices gateways.
 
     pin: of a canary, see `rdv.records.Pin`.
     """
@@ -67,7 +66,7 @@ class Post:
     replica: str
     topic: str
     schema: RowSchema
-    bus_folder: Path
+    noticing: Noticing
     pin: Pin | None = None
 
 
@@ -92,7 +91,7 @@ class Worker:
         self._news, self._first_news = asyncio.Event(), asyncio.Event()
         self._last: Requests | None = None
         seat = Seat(post.model, self._identity, self._serve)
-        self._dialer = Dialer(owner, post.bus_folder, [seat], self._lines_changed)
+        self._dialer = Dialer(owner, post.noticing, [seat], self._lines_changed)
 
     def start(self) -> None:
         """Begin; needs a started owner. Gateways are dialled as soon as there is a version to serve."""
@@ -106,7 +105,7 @@ class Worker:
         )
         self._owner.task("pointer", self._pursue)
 
-    async def _serve(self, subscription: FramesSubscription) -> None:
+    async def _serve(self, subscription: Subscription) -> None:
         """Answer frames for ever: all that is waiting in one predict call, by the version of that moment."""
         clock = time.monotonic
         while True:

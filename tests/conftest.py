@@ -187,29 +187,33 @@ def nomad_servers(live_server: Callable[..., Any]) -> Any:
     return servers
 
 
-@pytest.fixture(scope="session")
-def towns() -> Any:
-    """The module with projects on real servers, which scenarios and the contract suite of schedules share."""
-    path = Path(__file__).parent / "scenario" / "on_cluster" / "town.py"
-    spec = importlib.util.spec_from_file_location("towns", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def cluster_benches() -> Any:
-    """The module with the benches over the cluster port, which the contract suite and scenarios share."""
-    path = Path(__file__).parent / "contract" / "cluster" / "bench.py"
-    spec = importlib.util.spec_from_file_location("cluster_benches", path)
+def _module(name: str, *path: str) -> Any:
+    """A module of helpers below this folder, by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent.joinpath(*path))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def towns() -> Any:
+    """The module with projects on real servers, which scenarios and the contract suite of schedules share."""
+    return _module("towns", "scenario", "on_cluster", "town.py")
+
+
+@pytest.fixture(scope="session")
+def cluster_benches() -> Any:
+    """The module with the benches over the cluster port, which the contract suite and scenarios share."""
+    return _module("cluster_benches", "contract", "cluster", "bench.py")
+
+
+@pytest.fixture(scope="session")
+def authorities() -> Any:
+    """The module with certificate authorities for tests."""
+    return _module("authorities", "authority.py")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from rdv.supervise import handle
 HANDSHAKE_S = 5.0
 _BROKEN = (grpc.RpcError, asyncio.InvalidStateError, grpc.aio.UsageError)
 _GONE = "the hub is gone"
+# a connection a seat, given up as soon as we do: whoever dials decides when to try again
+_OWN = (("grpc.use_local_subchannel_pool", 1), ("grpc.min_reconnect_backoff_ms", round(HANDSHAKE_S * 1e3)))
 
 
 async def subscribe(
@@ -38,7 +40,7 @@ async def subscribe(
     BusError: refused, with the hub's reason. Unreachable: nobody there, or no certificate that both take. TimedOut: no
     welcome within 5 s.
     """
-    options: list[tuple[str, Any]] = [*limits_of_both(max_frame_bytes), ("grpc.use_local_subchannel_pool", 1)]
+    options: list[tuple[str, Any]] = [*limits_of_both(max_frame_bytes), *_OWN]
     if domain:
         options.append(("grpc.ssl_target_name_override", gateway_name(domain)))
     if credentials is None:
@@ -76,10 +78,14 @@ async def _ending(call: Any) -> BusError:
     """Why a stream has ended, in our words."""
     code, details = await call.code(), await call.details() or ""
     if code in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
-        return BusError(_GONE, "reconnect when the gateway is back")
+        return _gone()
     if code is grpc.StatusCode.UNAVAILABLE and not details.startswith("the hub is"):
-        return BusError(f"{_GONE} ({details})", "reconnect when the gateway is back")
+        return _gone(f" ({details})")
     return BusError(details or f"the stream ended with {code.name}")
+
+
+def _gone(why: str = "") -> BusError:
+    return BusError(f"{_GONE}{why}", "reconnect when the gateway is back")
 
 
 class GrpcSubscription:
@@ -123,20 +129,24 @@ class GrpcSubscription:
         await self._channel.close()
 
     async def _read(self) -> None:
-        read, inbox, now = self._call.read, self._inbox, self._monotonic
+        inbox = self._inbox
         try:
-            while (data := await read()) is not END:
-                if not inbox.ended:
-                    inbox.put(proto.decode_batch(data, now()))
+            await self._take_in()
         except BusError as error:
             inbox.end(error)
             self._call.cancel()
         except _BROKEN:
-            pass
-        if not inbox.ended:
             inbox.end(await _ending(self._call))
-        self._leaving = True  # there is nobody left to write to
-        self._work.set()
+        finally:
+            inbox.end(_gone())
+            self._leaving = True  # there is nobody left to write to
+            self._work.set()
+
+    async def _take_in(self) -> None:
+        read, inbox, now = self._call.read, self._inbox, self._monotonic
+        while (data := await read()) is not END:
+            if not inbox.ended:
+                inbox.put(proto.decode_batch(data, now()))
 
     async def _write(self) -> None:
         outgoing, write = self._outgoing, self._call.write

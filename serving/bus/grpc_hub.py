@@ -24,6 +24,8 @@ from rdv.serving.bus.port import Identity, OnLost, OnScores
 REASON_CHARS = 1000
 HANDSHAKE_MS, IDLE_MS = 10_000, 60_000
 _Code = grpc.StatusCode
+# what reading and writing raise once the stream is over, for whatever reason
+_OVER = (grpc.aio.AbortError, grpc.aio.UsageError, grpc.aio.InternalError)
 
 
 class GrpcHub(Exchange):
@@ -141,7 +143,7 @@ class _Seat:
             writer.cancel()
 
     async def _greet(self) -> None:
-        hub, data = self._hub, await self._context.read()
+        hub, data = self._hub, await self._next()
         if data is END:
             return self._refuse(_Code.INVALID_ARGUMENT, "the stream ended without a hello")
         if stranger := _stranger(self._context, hub.domain):
@@ -160,9 +162,9 @@ class _Seat:
         hub.pump(self)
 
     async def _read(self) -> None:
-        hub, read = self._hub, self._context.read
+        hub = self._hub
         while True:
-            data = await read()
+            data = await self._next()
             if data is END or self._parting is not None:
                 return
             try:
@@ -174,7 +176,17 @@ class _Seat:
             except BusError as error:
                 return self._refuse(_Code.INVALID_ARGUMENT, str(error))
 
+    async def _next(self) -> Any:
+        try:
+            return await self._context.read()
+        except _OVER:
+            return END
+
     async def _write(self) -> None:
+        with contextlib.suppress(*_OVER):
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
         outgoing, write, now = self._outgoing, self._context.write, self._hub.monotonic
         if self._identity is not None:
             await write(proto.encode_welcome(self._hub.gateway))
@@ -185,8 +197,7 @@ class _Seat:
                 break
             self._work.clear()
             await self._work.wait()
-        with contextlib.suppress(grpc.aio.AbortError):
-            await self._context.abort(*self._parting)
+        await self._context.abort(*self._parting)
 
     def _refuse(self, code: grpc.StatusCode, reason: str) -> None:
         who = f"{self._identity.name}/{self._identity.replica}: " if self._identity else ""

@@ -158,6 +158,8 @@ async def grpc(folder: Path, limits: Limits) -> AsyncIterator[Bench]:
     await hub.close()
     for subscription in subscriptions:
         await subscription.close()
+    while len(asyncio.all_tasks()) > 1:  # the library's own end a moment later
+        await asyncio.sleep(0.001)
 
 
 Adapter = Callable[[Path, Limits], contextlib.AbstractAsyncContextManager[Bench]]

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,18 @@ CLIENTS = 4
 # before its end a gateway may hold an answered request's event (until every model has scored, a second at most) and its
 # row for the decoy (some 20 ms); both end with it
 HELD_S = 2.5
+BUSES = ("frames", "grpc")
 FAULTS = pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
+
+
+@pytest.fixture(params=BUSES)
+def site(site: Any, request: pytest.FixtureRequest, authorities: Any) -> Any:
+    """The site on either bus; between hosts with certificates on both ends."""
+    if request.param == "grpc":
+        bus = authorities.Authority().write(site.folder)
+        with (site.folder / "rdv.toml").open("a") as file:
+            file.write(f'[environments.local]\nbus = "{bus}"\n')
+    return site
 
 
 def check_exact(site, seen) -> None:

@@ -20,6 +20,7 @@ from rdv.records import Pointer, Version, decode, encode, pointer_key, version_k
 from rdv.serving.bus.frames import FramesHub
 from rdv.serving.bus.port import NO_DEADLINE, Identity, Requests, Scores
 from rdv.serving.loading import Loader
+from rdv.serving.noticing import SocketFolder
 from rdv.serving.shelf import Shelf
 from rdv.serving.worker import Post, Worker, WorkerDetails
 from rdv.supervise import TaskOwner
@@ -110,7 +111,7 @@ class World:
 
         loader.load = counted
         owner = TaskOwner(f"worker-{replica}", drain_s=1.0, flush_s=2.0)
-        post = Post(MODEL, replica, TOPIC, SCHEMA, self.bus)
+        post = Post(MODEL, replica, TOPIC, SCHEMA, SocketFolder(self.bus))
         async with owner:
             made = Worker(owner, post, self.registry, loader, note)
             made.start()

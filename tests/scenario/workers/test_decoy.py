@@ -16,6 +16,7 @@ from rdv.serving.bus.port import Events
 from rdv.serving.decoy import Decoy, DecoyDetails, Remembered, Scribe, open_journals
 from rdv.serving.journal import JournalWriter, read_journal
 from rdv.serving.match import journal_ids, match, match_ids
+from rdv.serving.noticing import SocketFolder
 from rdv.supervise import TaskOwner
 
 
@@ -49,7 +50,7 @@ def test_what_was_published_is_in_the_journal(world, project) -> None:
         await hub.listen(world.bus / "g1.sock")
         owner = TaskOwner("decoy")
         async with owner:
-            Decoy(owner, world.bus, "0", open_journals(project, schemas), told.append).start()
+            Decoy(owner, SocketFolder(world.bus), "0", open_journals(project, schemas), told.append).start()
             await world.until(lambda: len(hub.replicas("total")) == len(hub.replicas("other/events")) == 1)
             hub.publish(world.batch(0, 600))
             hub.publish(world.batch(600, 3, deadline=0.0))
