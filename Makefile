@@ -10,7 +10,7 @@ DEMO := $(VENV)/.installed-demo
 SOURCES := setup.cfg pyproject.toml
 PYTEST := $(VENV)/bin/pytest
 
-.PHONY: help venv gomp demo servers test test-cluster guards lint types terraform package bench bench-short bench-cluster clean
+.PHONY: help venv gomp demo servers test test-cluster guards lint types terraform package publish bench bench-short bench-cluster clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -56,6 +56,9 @@ terraform: $(DEV) ## form, arguments and values of terraform/; what could not be
 
 package: $(DEV) ## build sdist and wheel, install the wheel alone, try it
 	$(VENV)/bin/python ci/check_package.py
+
+publish: $(DEV) ## give what make package built to the index that TWINE_REPOSITORY_URL names
+	$(VENV)/bin/python ci/publish.py
 
 bench: gomp $(DEV) ## all figures against their floors
 	$(VENV)/bin/python benchmarks/run.py $(ARGS)

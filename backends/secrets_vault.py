@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,9 @@ from rdv.clock import Clock, SystemClock
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
 
 _ANSWER_S = 10
-_OPTIONS = {"address", "auth", "role", "jwt_file", "role_id_file", "secret_id_file", "token_file", "namespace"}
+_OPTIONS = {
+    "address", "auth", "role", "jwt_file", "jwt_env", "role_id_file", "secret_id_file", "token_file", "namespace",
+}  # fmt: skip
 _LOGIN_HINT = "check the role, its policies and the login of this place"
 _DOWN = (failures.VaultDown, failures.InternalServerError, failures.BadGateway, failures.RateLimitExceeded)
 T = TypeVar("T")
@@ -30,10 +33,11 @@ class VaultSecrets:
     """Secrets by `path/field` below a prefix of one engine; safe over threads.
 
     place: `mount/prefix?address=URL` and a way to log in: `auth=MOUNT&role=NAME&jwt_file=PATH` (a Nomad workload's
-    identity), `auth=MOUNT&role_id_file=PATH&secret_id_file=PATH` (AppRole) or `token_file=PATH` (a token that somebody
-    else renews). What is missing comes from Vault's own environment variables. Inside an allocation the token of its
-    own identity is used, which Nomad renews. A token from a login is renewed at two thirds of its time and obtained
-    anew when it is over or refused, whenever a secret is asked for or `refresh` is called.
+    identity), `jwt_env=VARIABLE` instead of the file (a GitLab job's id_token), `auth=MOUNT&role_id_file=PATH` with
+    `secret_id_file=PATH` (AppRole), or `token_file=PATH` (a token that somebody else renews). What is missing comes
+    from Vault's own environment variables. Inside an allocation the token of its own identity is used, which Nomad
+    renews. A token from a login is renewed at two thirds of its time and obtained anew when it is over or refused,
+    whenever a secret is asked for or `refresh` is called.
     """
 
     def __init__(self, place: str, clock: Clock | None = None) -> None:
@@ -44,7 +48,7 @@ class VaultSecrets:
             url=options.get("address"), namespace=options.get("namespace"), timeout=_ANSWER_S
         )
         self._where = f"Vault at {self._client.url}"
-        self._logs_in = "jwt_file" in options or "role_id_file" in options
+        self._logs_in = not {"jwt_file", "jwt_env", "role_id_file"}.isdisjoint(options)
         self._lease: Lease | None = None
         self._lock = threading.Lock()
 
@@ -127,6 +131,8 @@ class VaultSecrets:
         auth, role = self._options.get("auth"), self._options.get("role", "")
         if "jwt_file" in self._options:
             return self._client.auth.jwt.jwt_login(role, self._text("jwt_file"), path=auth or "jwt")
+        if "jwt_env" in self._options:
+            return self._client.auth.jwt.jwt_login(role, self._variable("jwt_env"), path=auth or "jwt")
         ids = self._text("role_id_file"), self._text("secret_id_file")
         return self._client.auth.approle.login(*ids, mount_point=auth or "approle")
 
@@ -151,6 +157,12 @@ class VaultSecrets:
         except OSError as error:
             what = error.strerror
         raise NotAuthorised(f"{self._where}: {option} {path!r} cannot be read: {what}", _LOGIN_HINT)
+
+    def _variable(self, option: str) -> str:
+        name = self._options[option]
+        if text := os.environ.get(name, "").strip():
+            return text
+        raise NotAuthorised(f"{self._where}: the environment variable {name} is not set", "see `rdv ci --help`")
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         # the client's errors carry requests and answers, so ours are raised past the handlers, without a chain

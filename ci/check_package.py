@@ -84,6 +84,13 @@ def try_install(wheel: pathlib.Path, env: pathlib.Path) -> None:
         subprocess.run(command, cwd=env, env=clean, check=True, timeout=120)
 
 
+def keep(built: pathlib.Path) -> None:
+    """What was built and tried, in dist/, alone: it is what `make publish` publishes."""
+    dist = links.ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    shutil.copytree(built, dist)
+
+
 def main() -> None:
     """Nothing when the package can be built, installed and run."""
     with tempfile.TemporaryDirectory(prefix="rdv-package-") as folder:
@@ -98,6 +105,7 @@ def main() -> None:
         (wheel,) = out.glob("*.whl")
         compare(wheel, root)
         try_install(wheel, pathlib.Path(folder, "env"))
+        keep(out)
         say("ok")
 
 

@@ -43,6 +43,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "load": Entry("load", "load", "Send GOAL requests at a steady rate and hold the answers against a budget."),
         "status": Entry("status", "status", "Show goals, models, versions, latencies and the ledger."),
     },
+    "The way into production": {
+        "ci": Entry("ci", "ci", "Run a stage of the way into production, as a pipeline does."),
+    },
     "Keeping it honest": {
         "replay": Entry("replay", "replay", "Feed the recorded requests of a goal to a version of MODEL."),
         "registry": Entry("registry", "registry", "Restore the registry after a loss."),

@@ -22,6 +22,7 @@ TIMEOUT = click.option(
 @click.command(epilog=VERSION_WORDS)
 @click.argument("model", type=options.MODEL)
 @click.option("--version", help="Which version.  [default: newest]")
+@click.option("--from", "source_env", default="", help="Copy it from this environment; by default what it serves.")
 @click.option("--canary", "canaries", type=click.IntRange(1, 99), help="Try it out with so many workers of its own.")
 @click.option("--share", type=click.FloatRange(0, 1), help="Of the subjects that canaries answer.  [default: 0.1]")
 @TIMEOUT
@@ -30,6 +31,7 @@ TIMEOUT = click.option(
 def deploy(
     model: str,
     version: str | None,
+    source_env: str,
     canaries: int | None,
     share: float | None,
     timeout_s: float,
@@ -46,11 +48,16 @@ def deploy(
     requests of a share of subjects, always the same ones, however many workers there are. `rdv promote` makes it the
     one that is served, `rdv rollback` ends it. The same command again goes on with a rollout, or changes its share.
     Exit code 8 when a rollout of another version is on; without --canary, 7 while any is.
+
+    With --from the version comes from another environment: its bytes are copied by digest, verified, registered here
+    and released. Nothing is trained again.
     """
-    from rdv.cli import releasing, rolling
+    from rdv.cli import bringing, releasing, rolling
 
     if canaries is None and share is not None:
         raise UsageError("--share says how many subjects canaries answer, and there are none", "add `--canary 1`")
+    if source_env:
+        version = bringing.bring(project, source_env, model, version or "")
     if canaries is None:
         found = releasing.deploy(project, model, version or "newest", timeout_s)
     else:

@@ -52,6 +52,9 @@ RESERVED: Mapping[str, str] = MappingProxyType(
 SECRET_PREFIX = "RDV_SECRET_"
 """How the names of environment variables begin that hold secrets, see `rdv.backends.secrets_env`."""
 
+PIPELINE_PREFIX = "RDV_CI_"
+"""How the names of environment variables begin that a pipeline's stages read, see `rdv ci`."""
+
 NO_OVERRIDES: Mapping[str, str] = MappingProxyType({})
 _SECRET = re.compile(r"(?i)(secret|passw|token|credential|api_?key|private_?key|access_?key)")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]*@")
@@ -159,7 +162,8 @@ def _environment_layer(named: list[Slot], environ: Mapping[str, str]) -> Layer:
     values: dict[Key, Any] = {}
     origins: dict[Key, str] = {}
     for name, text in environ.items():
-        if not name.startswith("RDV_") or name in RESERVED or name.startswith(SECRET_PREFIX) or not text:
+        others = name in RESERVED or name.startswith((SECRET_PREFIX, PIPELINE_PREFIX))
+        if not name.startswith("RDV_") or others or not text:
             continue
         if name not in by_name:
             close = nearest(name, [*by_name, *RESERVED])

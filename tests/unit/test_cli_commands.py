@@ -66,7 +66,8 @@ def test_every_reading_command_prints_json() -> None:
         "rdv schedule remove", "rdv dev-cluster down", "rdv dev-cluster env",
     }  # fmt: skip
     for path, command in FOUND.items():
-        if not isinstance(command, click.Group) and path not in silent:
+        # a stage leaves a record instead
+        if not isinstance(command, click.Group) and path not in silent and not path.startswith("rdv ci "):
             assert any("--output" in one.opts for one in command.params), path
 
 
