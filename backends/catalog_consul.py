@@ -17,7 +17,7 @@ from rdv.backends.ports_services import Found, Instance
 from rdv.clock import Clock, SystemClock
 from rdv.errors import Unreachable
 
-ID = "id"
+ID = "instance"
 """The service's meta that holds the instance's id; without it, it is Consul's own of the service."""
 
 # how long an instance that says nothing stays listed as critical; Consul takes no less than a minute

@@ -203,7 +203,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """One running gateway. id: unique among its like. host, port: where its bus listens.
 
     meta: small strings beside it, such as `ops` (host:port of its read-only listener), `url` (of its data listener),
-    `version`; the name `id` is the catalog's own.
+    `version`; the name `instance` is the catalog's own.
     """
 
     id: str

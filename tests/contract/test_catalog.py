@@ -268,7 +268,7 @@ class CatalogContract:
             (Instance(id="a", host="", port=1), 1.0),
             (one(), 0.0),
             (one(), float("inf")),
-            (Instance(id="a", host="h", port=1, meta={"id": "b"}), 1.0),
+            (Instance(id="a", host="h", port=1, meta={"instance": "b"}), 1.0),
             (one(big="x" * 513), 1.0),
             (Instance(id="a", host="h", port=1, meta={"a b": ""}), 1.0),
             (Instance(id="a", host="h", port=1, meta={str(at): "" for at in range(33)}), 1.0),

@@ -113,7 +113,7 @@ def test_a_silent_instance_is_critical_and_forgotten(
 
 def test_jobs_of_nomad_are_found_beside(own_consul: Any, catalog: Callable[..., Any]) -> None:
     """A service that another one registered is found under the id of its meta, else Consul's, its node's address."""
-    for name, more in (("x", {"Address": "10.0.0.9", "Meta": {"id": "mine", "ops": "10.0.0.9:2"}}), ("y", {})):
+    for name, more in (("x", {"Address": "10.0.0.9", "Meta": {"instance": "mine", "ops": "10.0.0.9:2"}}), ("y", {})):
         body = {"Name": SERVICE, "ID": f"_nomad-task-{name}", "Port": 7, **more}
         assert own_consul.call("PUT", "/v1/agent/service/register", body).ok
     found = until(catalog(), lambda found: len(found.instances) == 2)
