@@ -54,7 +54,7 @@ def check_announced(service: str, instance: Instance, ttl_s: float) -> None:
         raise UsageError(f"an instance cannot be announced for {ttl_s} s", f"from {MIN_TTL_S} to {MAX_TTL_S:.0f} s")
     wrong = [name for name, text in instance.meta.items() if not _META_KEY.fullmatch(name) or _is_long(text)]
     if wrong or "instance" in instance.meta or len(instance.meta) > _MAX_META:
-        hint = f"at most {_MAX_META}, names of letters, digits, _ and -, not `instance`; texts up to {_MAX_META_BYTES} bytes"
+        hint = f"{_MAX_META} names of letters, digits, _ and -, not `instance`; texts up to {_MAX_META_BYTES} bytes"
         raise UsageError(f"the catalog cannot hold what instance {instance.id} tells beside its address", hint)
 
 
