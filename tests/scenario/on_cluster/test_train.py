@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rdv.backends import select
 
 pytestmark = pytest.mark.live
 MODEL = "visit/m"
 GRID = "offset=" + ",".join(f"{at}.0" for at in range(40))
 
 
-def test_a_grid_is_trained_once_by_two_at_once(town: Any) -> None:
-    """The same 40 points asked for twice at once: each is trained once, by as many as there is memory for, 4 here."""
+@pytest.fixture
+def between(
+    nomad_servers: Any, consul_server: Any, s3_server: Any, hdfs_servers: Any, towns: Any, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:  # fmt: skip
+    """A town whose models lie on S3 and everything else on HDFS."""
+    return towns.make_town(nomad_servers, consul_server, s3_server, tmp_path, monkeypatch, hdfs=hdfs_servers)
+
+
+def test_a_grid_is_trained_once_by_two_at_once(between: Any) -> None:
+    """The same 40 points asked for twice at once: each is trained once, by as many as there is memory for, 4 here.
+
+    Models lie on S3 and everything that was made on the way on HDFS.
+    """
+    town = between
     command = ("train", MODEL, "-P", GRID, "--set", "train.memory_mb=[1000, 2000]", "-o", "json")
     one, other = (town.start(*command, state=state) for state in ("", "other"))
     first, second = town.ended(one), town.ended(other)
@@ -25,6 +42,17 @@ def test_a_grid_is_trained_once_by_two_at_once(town: Any) -> None:
     assert sorted((one["run"], one["state"]) for one in runs) == sorted(
         [(first["run"], "done"), (second["run"], "done")]
     )
+    served, rest = (kinds(town, setting) for setting in ("artifacts", "intermediate"))
+    assert served == {"train": 40, "@registry": 1}
+    assert {"dataset", "features", "evaluate", "validate"} <= rest.keys()
+    assert not served.keys() & rest.keys()
+
+
+def kinds(town: Any, setting: str) -> dict[str, int]:
+    """How many artifacts of each kind lie in one of an environment's two stores."""
+    keys = select.store_blobs(town.project(), setting, os.environ).keys("")
+    names = [key.removesuffix("/manifest.json").split("/")[0] for key in keys if "/attempts/" not in key]
+    return {name: names.count(name) for name in names}
 
 
 def test_a_killed_run_is_taken_up_by_the_next(town: Any) -> None:

@@ -146,9 +146,12 @@ class Town:
 
 
 def make_town(
-    nomad: Any, consul: Any, s3: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, secrets: str = ""
+    nomad: Any, consul: Any, s3: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, secrets: str = "", hdfs: Any = None
 ) -> Town:
-    """A project in an environment of its own on some servers. secrets: where the S3 server's keys are."""
+    """A project in an environment of its own on some servers. secrets: where the S3 server's keys are.
+
+    hdfs: where everything but models lies, if given.
+    """
     for name in [name for name in os.environ if name.startswith(("AWS_", "NOMAD_", "CONSUL_"))]:
         monkeypatch.delenv(name)
     name = f"t-{short_id()}"
@@ -178,4 +181,6 @@ def make_town(
         "cluster": f"nomad:{name}?address={nomad.address}&token_file={folder}/nomad.token&pipelines={name}-pipelines",
         "secrets": secrets or f"env:{folder}/secrets.toml",
     }
+    if hdfs is not None:
+        places["intermediate"] = f"hdfs:/rdv/{name}?url={hdfs.url}&user=root"
     return Town(project, places, nomad)
