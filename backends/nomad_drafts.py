@@ -92,6 +92,11 @@ def task_draft(namespace: str, options: Mapping[str, str], task: TaskClass, fold
     return Draft(id=job, namespace=namespace, template="task.nomad.hcl", variables=variables, about=about)
 
 
+def task_prefix(task: TaskClass) -> str:
+    """How the ids of the jobs of all task classes of a task's project begin."""
+    return f"{TASK_PREFIX}{task.project}."
+
+
 def project_folder(options: Mapping[str, str], folder: str) -> str:
     """Where a project lies on the nodes. folder: where it lies here."""
     return options.get("folder") or (IMAGE_FOLDER if options.get("driver") == "docker" else folder)

@@ -6,13 +6,13 @@ A job that is there already is changed only over the state that the plan has see
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from rdv.backends import nomad_reaper
 from rdv.backends.nomad_api import NomadApi, parse_place
-from rdv.backends.nomad_drafts import Draft, step_draft, task_draft
+from rdv.backends.nomad_drafts import STEP_PREFIX, Draft, step_draft, task_draft, task_prefix
 from rdv.backends.pipelines_nomad import pipeline_draft
 from rdv.backends.ports import JobChange, JobInfo, Reaped, Resources, TaskClass
 from rdv.errors import UsageError
@@ -37,9 +37,7 @@ class NomadJobs:
         self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], plan_only: bool = False
     ) -> Sequence[JobChange]:
         """Register the jobs of resource classes, task classes and pipelines; plan_only: tell what that would do."""
-        namespace = self._api.namespace
-        drafts = [step_draft(namespace, self._options, Resources(memory_mb=size)) for size in classes_mb]
-        drafts += [task_draft(namespace, self._options, one, str(self._folder)) for one in tasks]
+        drafts = self._drafts(classes_mb, tasks)
         if self._consul is not None:
             pipelines = (self._pipelines or self._api).namespace
             drafts.append(pipeline_draft(pipelines, self._options, self._consul))
@@ -50,6 +48,27 @@ class NomadJobs:
         stubs = [one for api in self._all() for one in api.jobs(chosen='ParentID == ""', meta=True)]
         found = [_info(one) for one in stubs if _ours(one)]
         return sorted(found, key=lambda one: (one.namespace, one.job))
+
+    def prune(
+        self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], older_than_s: float, plan_only: bool = False
+    ) -> Sequence[JobInfo]:
+        """Forget jobs of steps and task classes that nobody needs any more; plan_only: tell which."""
+        needed = {draft.id for draft in self._drafts(classes_mb, tasks)}
+        ours = {task_prefix(one) for one in tasks}
+        before_ns = (time.time() - older_than_s) * 1e9
+        found = [
+            _info(stub)
+            for stub in self._api.jobs(chosen='ParentID == ""', meta=True)
+            if _ours(stub) and stub["ID"] not in needed and _is_idle(stub, ours)
+            and int(stub.get("SubmitTime") or 0) < before_ns
+        ]  # fmt: skip
+        gone = [one for one in found if plan_only or nomad_reaper.forget(self._api, one.job)]
+        return sorted(gone, key=lambda one: one.job)
+
+    def _drafts(self, classes_mb: Sequence[int], tasks: Sequence[TaskClass]) -> MutableSequence[Draft]:
+        namespace = self._api.namespace
+        drafts = [step_draft(namespace, self._options, Resources(memory_mb=size)) for size in classes_mb]
+        return drafts + [task_draft(namespace, self._options, one, str(self._folder)) for one in tasks]
 
     def reap(
         self, ended_s: Callable[[str], float | None], is_awaited: Callable[[str], bool] = lambda artifact: False
@@ -108,6 +127,13 @@ def _differences(diff: Mapping[str, Any], above: str = "") -> Iterator[str]:
         for one in diff.get(kind) or ():
             if one.get("Type") != "None":
                 yield from _differences(one, f"{above}{one.get('Name')}.")
+
+
+def _is_idle(stub: Mapping[str, Any], prefixes: Collection[str]) -> bool:
+    """Whether nothing of a job waits or runs, it being one of a size of step, or of a project's task classes."""
+    info = _info(stub)
+    known = info.job.startswith(STEP_PREFIX) or any(info.job.startswith(prefix) for prefix in prefixes)
+    return known and not info.pending and not info.running
 
 
 def _ours(stub: Mapping[str, Any]) -> bool:

@@ -56,6 +56,25 @@ def reap(
     return found
 
 
+def forget(api: NomadApi, parent: str) -> bool:
+    """Purge a parent job of which nothing waits or runs; False when something does by now.
+
+    What is dispatched at the very moment is seen afterwards: then the job is put back, as if nothing had been done.
+    """
+    if _live_children(api, parent):
+        return False
+    job = api.job(parent)
+    api.purge(parent)
+    if not _live_children(api, parent):
+        return True
+    api.submit(job)
+    return False
+
+
+def _live_children(api: NomadApi, parent: str) -> bool:
+    return bool(api.jobs(chosen=f'ParentID == "{parent}" and Status != "dead"'))
+
+
 def why(*, purged: bool, ended_s: float | None, left_s: float | None, late_s: float, now_s: float) -> str:
     """Why a dispatch is to be stopped, empty when it is not. Pure.
 

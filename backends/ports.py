@@ -292,6 +292,17 @@ class Jobs(Protocol):
         """The registered jobs of ours, by id."""
         ...
 
+    def prune(
+        self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], older_than_s: float, plan_only: bool = False
+    ) -> Sequence[JobInfo]:
+        """Forget jobs that nobody needs any more; plan_only: tell which. See decision 0043.
+
+        Those are jobs that `register` would not make for this project, of which nothing waits or runs, and which were
+        registered longer ago than so many seconds. Another project's job of a size of step is among them only when it
+        is as idle and old; it is registered again by that project's next step.
+        """
+        ...
+
     def reap(
         self, ended_s: Callable[[str], float | None], is_awaited: Callable[[str], bool] = lambda artifact: False
     ) -> Sequence[Reaped]:

@@ -57,6 +57,29 @@ def list_(project: Project, form: str) -> None:
 
 
 @jobs.command()
+@click.option(
+    "--older-than", "days", type=float, default=30.0, show_default=True, help="Keep what is younger, in days."
+)
+@options.yes
+@options.project
+@options.output
+def prune(days: float, yes: bool, project: Project, form: str) -> None:
+    """Show jobs that nobody needs any more, those of old images among them, and forget them with --yes.
+
+    Those are jobs of steps and of this project's task classes that `rdv jobs register` would not make now, of which
+    nothing waits or runs. One that is needed after all is registered again by the next step.
+    """
+    from rdv.backends import select
+    from rdv.pipelines.task_jobs import task_classes
+
+    tasks = task_classes(project, select.registry(project))
+    found = select.jobs(project).prune(project.config.train.memory_mb, tasks, days * 86_400, plan_only=not yes)
+    output.rows([output.finite(one) for one in found], JOBS, form, empty="no job is left over")
+    if found:
+        output.note(f"{len(found)} forgotten" if yes else "nothing was forgotten; add --yes to forget these")
+
+
+@jobs.command()
 @options.project
 @options.output
 def reap(project: Project, form: str) -> None:

@@ -28,6 +28,9 @@ def rebuild(yes: bool, project: Project, form: str) -> int:
     Versions come back whose artifacts are there, releases from the log that each deploy leaves in the artifact store,
     pointers from the last release. What is in the registry is never changed: exit code 7 when it differs. Without
     --yes the exit code is 2 when there is something to do.
+
+    Schedules and policies do not come back: put them again. Until then Nomad, which holds each schedule as a job of its
+    own, goes on beginning trainings, of which no history is kept, and gateways go on with the policy of rdv.toml.
     """
     from rdv.cli import rebuilding
 

@@ -230,6 +230,48 @@ def test_reaping(shop: Shop, cluster_benches: Any, monkeypatch: pytest.MonkeyPat
     assert not any(bench.alive(pid) for pid in pids.values())
 
 
+def test_jobs_that_nobody_needs_are_pruned(shop: Shop) -> None:
+    """Jobs of another image and of task classes that are gone are forgotten, old and idle as they are; those that
+
+    registering would make, other projects' task classes, young ones, and one with a dispatch that runs stay.
+    """
+    shop.register()
+    kept = registered(shop)
+    sizes = shop.project.config.train.memory_mb
+    gone = msgspec.structs.replace(task_classes(shop.project, select.registry(shop.project))[0], family="gone")
+    others = msgspec.structs.replace(gone, project="another")
+    old = select.jobs(msgspec.structs.replace(shop.project, config=msgspec.structs.replace(
+        shop.project.config, environments={"dev": msgspec.structs.replace(
+            shop.project.config.environments["dev"], cluster=f"nomad:{shop.nomad.place()}&python=/opt/old/python"
+        )}
+    )))  # fmt: skip
+    old.register(sizes, [gone, others])
+    added = registered(shop) - kept
+    assert len(added) == 4
+    busy = shop.dispatch("rdv-task-shop.churn.sum.gone", output="x")
+    tasks = task_classes(shop.project, select.registry(shop.project))
+
+    def prune(older_than_s: float, plan_only: bool = False) -> set[str]:
+        return {one.job for one in shop.jobs.prune(sizes, tasks, older_than_s, plan_only)}
+
+    steps = {job for job in added if job.startswith("rdv-step-")}
+    assert prune(3600.0) == set()
+    planned = prune(0.0, plan_only=True)
+    assert steps <= planned <= steps | {"rdv-task-shop.churn.sum.gone"}
+    assert added <= registered(shop)
+    end = time.monotonic() + HANG_S
+    while shop.nomad.call("GET", f"/v1/job/{busy}").json()["Status"] != "dead" and time.monotonic() < end:
+        time.sleep(0.1)
+    assert prune(0.0) == steps | {"rdv-task-shop.churn.sum.gone"}
+    assert registered(shop) == kept | {"rdv-task-another.churn.sum.gone"}
+    assert prune(0.0) == set()
+
+
+def registered(shop: Shop) -> set[str]:
+    """The jobs that may be dispatched."""
+    return {one["ID"] for one in shop.nomad.jobs() if not one["ParentID"]}
+
+
 def test_only_a_cluster_keeps_jobs(shop: Shop) -> None:
     """The embedded cluster has no jobs to register, and says which environment was meant."""
     with pytest.raises(ConfigError, match="local"):
