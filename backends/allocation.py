@@ -10,12 +10,20 @@ from rdv.errors import NotAuthorised
 
 # what Nomad hands to a task in its environment as well, from where every child would inherit it
 _IN_ENVIRONMENT = ("NOMAD_TOKEN", "VAULT_TOKEN", "CONSUL_TOKEN", "CONSUL_HTTP_TOKEN")
+# Consul's token is in a file for root and its group, which a task of another user (`nobody` with the driver exec) may
+# not read; Nomad makes it once an allocation and never replaces it, so such a process keeps what its environment said
+_kept: dict[str, str] = {}
 
 
 def drop_tokens(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Take the tokens out of the environment; those of the allocation stay in their files."""
+    """Take the tokens out of the environment; those of the allocation stay in their files.
+
+    Of Consul's, whose file is not for every user, this process remembers what the environment said.
+    """
     for name in _IN_ENVIRONMENT:
-        environ.pop(name, None)
+        token = environ.pop(name, None)
+        if token and name == "CONSUL_TOKEN" and environ.get("NOMAD_SECRETS_DIR"):
+            _kept["consul"] = token
 
 
 def own_token(server: str, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -30,7 +38,13 @@ def own_token(server: str, environ: Mapping[str, str] = os.environ) -> str | Non
         return Path(folder, f"{server}_token").read_text().strip() or None
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        if kept := _kept.get(server):
+            return kept
+        raise _refused(server, error) from error
     except OSError as error:
-        raise NotAuthorised(
-            f"the allocation's {server}_token cannot be read: {error.strerror}", "run as the task's user"
-        ) from error
+        raise _refused(server, error) from error
+
+
+def _refused(server: str, error: OSError) -> NotAuthorised:
+    return NotAuthorised(f"the allocation's {server}_token cannot be read: {error.strerror}", "run as the task's user")

@@ -32,14 +32,20 @@ def dev_cluster() -> None:
 
 @dev_cluster.command()
 @click.option("--with", "extras", default="", metavar="hdfs,docker", help="What to run beside the others.")
+@click.option(
+    "--root", type=click.Path(exists=True, file_okay=False, path_type=Path), help="What the exec driver's tasks see."
+)
 @FOLDER
 @options.output
-def up(extras: str, folder: Path | None, form: str) -> None:
-    """Start what does not run, and leave it running; mends rights and names that are missing."""
+def up(extras: str, root: Path | None, folder: Path | None, form: str) -> None:
+    """Start what does not run, and leave it running; mends rights and names that are missing.
+
+    With --root, tasks of Nomad's exec driver see a folder that `rdv image root` has made instead of this machine.
+    """
     from rdv.cli.devcluster_up import bring_up
 
     cluster = of(folder)
-    bring_up(cluster, [one.strip() for one in extras.split(",") if one.strip()])
+    bring_up(cluster, [one.strip() for one in extras.split(",") if one.strip()], root)
     output.rows(cluster.status(), COLUMNS, form)
 
 

@@ -50,10 +50,11 @@ class DevCluster:
             raise UsageError(f"the cluster in {self.folder} is not up", "call up() first")
         return self._servers
 
-    def up(self, extras: Sequence[str] = ()) -> tuple[str, ...]:
+    def up(self, extras: Sequence[str] = (), chroot: Mapping[str, str] | None = None) -> tuple[str, ...]:
         """Have every server run, wired and with all rights in place; the names of those that had to be started.
 
-        extras: of `hdfs` and `docker`, what shall run beside the others and those of earlier calls. What fails or is
+        extras: of `hdfs` and `docker`, what shall run beside the others and those of earlier calls. chroot: what tasks
+        of the exec driver see of this machine, path here to path there; as before unless given. What fails or is
         interrupted takes down a new cluster, and of one that was there what it had started.
         """
         if unknown := sorted(set(extras) - set(EXTRAS)):
@@ -69,8 +70,9 @@ class DevCluster:
                 self._state = state = known or new_state(self._holds, usual=not self._tied)
                 write_state(self.folder, state)
                 wanted = tuple(one for one in EXTRAS if one in (*extras, *state.extras))
-                if self._servers is None or wanted != state.extras:
-                    state.extras = wanted
+                seen = state.chroot if chroot is None else dict(chroot)
+                if self._servers is None or (wanted, seen) != (state.extras, state.chroot):
+                    state.extras, state.chroot = wanted, seen
                     self._servers = Servers(self.folder, self._environ, state, self._tied)
                 self._bring_up(self._servers, state, begun)
             except BaseException:

@@ -58,6 +58,7 @@ class Servers:
                 Links(auth_name(cluster), self.consul.port, secrets[f"agents-{cluster}"], self.vault.port),
                 state.task_ports[cluster],
                 self.docker.socket if self.docker else None,
+                state.chroot,
             )
             for cluster in CLUSTERS
         }

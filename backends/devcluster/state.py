@@ -38,7 +38,10 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """`state.json` of a dev cluster's folder. boot: the machine's start in which its processes were started."""
+    """`state.json` of a dev cluster's folder. boot: the machine's start in which its processes were started.
+
+    chroot: what tasks of the exec driver see of this machine; empty: Nomad's own choice.
+    """
 
     boot: str
     extras: tuple[str, ...] = ()
@@ -46,6 +49,7 @@ class State(msgspec.Struct, kw_only=True):
     task_ports: dict[str, tuple[int, int]]
     secrets: dict[str, str]
     processes: dict[str, Recorded] = {}
+    chroot: dict[str, str] = {}
 
     def recorded(self, name: str) -> Recorded | None:
         """The process of a server, unless it was one of an earlier start of the machine."""

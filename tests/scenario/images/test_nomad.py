@@ -121,3 +121,33 @@ def test_ends_are_told_apart_in_a_chroot(
     servers = new_nomad(chroot=chroot)
     check_ends(Steps(tmp_path, servers, "driver=exec&python=/opt/rdv/bin/python&folder=/project"), 65534)
     servers.close()
+
+
+def test_a_pipeline_trains_in_chroots(
+    new_dev_cluster: Callable[[], Any], chroot: dict[str, str], shop: Any
+) -> None:
+    """With the exec driver a pipeline and its steps run as a user that is not root, in chroots, each with its own
+
+    identity: the pipeline's token for Consul too, whose file that user may not read.
+    """
+    cluster = new_dev_cluster()
+    cluster.up(chroot=chroot)
+    places = cluster.environments()["dev"]
+    place = "&driver=exec&python=/opt/rdv/bin/python&folder=/project"
+    places["cluster"] = places["cluster"].replace("&driver=raw_exec", place)
+    file = shop.folder / "rdv.toml"
+    before = file.read_text()
+    file.write_text(f"{before}\n[environments.dev]\n" + "".join(f'{k} = "{v}"\n' for k, v in places.items()))
+    try:
+        asked = ["--env", "dev", "--on-cluster", "-P", "num_iterations=6", "-o", "json"]
+        ended = json.loads(shop.rdv("train", "churn/lightgbm", *asked))
+    finally:
+        file.write_text(before)
+    assert (ended["state"], ended["trained"]) == ("done", 1)
+    for namespace in ("dev", "dev-pipelines"):
+        nomad, where = cluster.servers.batch, f"namespace={namespace}"
+        ran = nomad.call("GET", f"/v1/allocations?{where}&task_states=false").json()
+        jobs = [nomad.call("GET", f"/v1/job/{one['JobID']}?{where}").json() for one in ran]
+        assert {job["TaskGroups"][0]["Tasks"][0]["Driver"] for job in jobs} == {"exec"}
+    assert not (shop.folder / ".rdv" / "dev" / "runs").exists()
+    cluster.down()
