@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -37,6 +38,38 @@ def test_the_clock_begins_trainings(town: Any) -> None:
     assert "ended: done" in town.rdv("logs", entry["run"], state="other")
     town.rdv("schedule", "remove", MODEL, "--yes")
     assert town.rdv("schedule", "list", "-o", "json") == []
+
+
+def test_what_a_schedule_trains_is_served(town: Any) -> None:
+    """The clock begins a training that lasts beyond its next moment: nothing begins beside it. What it published is
+
+    deployed, and a worker that runs on this machine takes it up through Consul; the moment it lasted over was skipped.
+    """
+    settings = town.folder.joinpath("rdv.toml").read_text()
+    town.mark("rdv.toml", settings.replace('metric = "rmse"', 'metric = "rmse"\npublish = "deploy"'))
+    first = town.rdv("train", MODEL, "-P", "offset=2.0", "-o", "json")["version"]
+    serving = town.start("up")
+    try:
+        [gateway] = town.rdv("status", "--wait", "60", "-o", "json")["gateways"]
+        assert town.ask(gateway["url"]) == {"version": first, "answer": 5.0}
+        town.mark("hold")
+        town.rdv("schedule", MODEL, "--cron", "* * * * *", "-P", "offset=1.0", "-o", "json")
+        town.until(lambda: len(town.trained()) == 2)
+        begun = datetime.now(UTC)
+        over = begun.replace(second=0, microsecond=0) + timedelta(minutes=1, seconds=5)
+        town.until(lambda: datetime.now(UTC) > over)
+        assert town.trained() == [1.0, 2.0]
+        assert [one["status"] for one in history(town)] == ["running"]
+        town.mark("go")
+        town.until(lambda: town.ask(gateway["url"])["version"] != first)
+        assert town.ask(gateway["url"])["answer"] == 4.0
+        town.until(lambda: "skipped" in [one["status"] for one in history(town)])
+        assert {one["status"] for one in history(town)} <= {"succeeded", "skipped", "running"}
+        assert town.trained() == [1.0, 2.0]
+    finally:
+        town.rdv("schedule", "remove", MODEL, "--yes")
+        serving.send_signal(signal.SIGTERM)
+        serving.communicate(timeout=60)
 
 
 def test_both_clocks_say_the_same(town: Any) -> None:

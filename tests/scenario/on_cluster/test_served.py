@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import urllib.request
 from typing import Any
 
 import pytest
@@ -20,20 +18,11 @@ def test_a_worker_takes_up_what_is_deployed_through_consul(town: Any) -> None:
     serving = town.start("up")
     try:
         [gateway] = town.rdv("status", "--wait", "60", "-o", "json")["gateways"]
-        assert ask(gateway["url"]) == {"version": first, "answer": 5.0}
+        assert town.ask(gateway["url"]) == {"version": first, "answer": 5.0}
         second = town.rdv("train", MODEL, "-P", "offset=1.0", "-o", "json")["version"]
-        assert ask(gateway["url"])["version"] == first
+        assert town.ask(gateway["url"])["version"] == first
         town.rdv("deploy", MODEL)
-        assert ask(gateway["url"]) == {"version": second, "answer": 4.0}
+        assert town.ask(gateway["url"]) == {"version": second, "answer": 4.0}
     finally:
         serving.send_signal(signal.SIGTERM)
         serving.communicate(timeout=60)
-
-
-def ask(url: str) -> dict[str, Any]:
-    """The version that answers for an age of three, and its answer."""
-    body, kind = json.dumps({"age": 3}).encode(), {"content-type": "application/json"}
-    request = urllib.request.Request(f"{url}/v1/goals/visit/score", body, kind)
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        found = json.load(reply)
-    return {name: found[name] for name in ("version", "answer")}
