@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rdv.backends.nomad_api import NomadApi, parse_place
 from rdv.backends.nomad_drafts import Draft, project_folder, where_it_runs
 from rdv.backends.nomad_verdict import TASK as STEP
-from rdv.backends.nomad_verdict import judge
+from rdv.backends.nomad_verdict import judge, newest_of
 from rdv.backends.ports import PIPELINE_STARTS, Outcome, PipelineJob, Status
 from rdv.errors import NotFound, Unreachable, UsageError
 
@@ -113,7 +113,15 @@ def look(api: NomadApi, job_id: str) -> PipelineJob:
     outcome = judge(job_id, job, as_step, evaluations)
     if outcome.status.ended and job.get("Status") != "dead" and not job.get("Stop"):
         outcome = Outcome(step=job_id, status=Status.QUEUED, reason=outcome.reason)
-    return PipelineJob(outcome, bool(job.get("Stop")))
+    return PipelineJob(outcome, bool(job.get("Stop")) or _is_drained(allocations))
+
+
+def _is_drained(allocations: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the newest allocation has to leave its node and gets no other place: so Nomad drains since 1.11."""
+    if not allocations:
+        return False
+    newest = newest_of(allocations)
+    return bool((newest.get("DesiredTransition") or {}).get("MigrateDisablePlacement"))
 
 
 def pipeline_draft(

@@ -319,7 +319,10 @@ PIPELINE_STARTS = 3
 
 
 class PipelineJob(msgspec.Struct, frozen=True):
-    """A pipeline's job. stopped: somebody asked for its end, which may not have come yet."""
+    """A pipeline's job. stopped: somebody asked for its end, or for its node's, which may not have come yet: it is not
+
+    started again.
+    """
 
     outcome: Outcome
     stopped: bool = False

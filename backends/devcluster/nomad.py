@@ -52,7 +52,7 @@ class NomadServers:
         self.memory_mb = memory_mb
         folder.mkdir(parents=True, exist_ok=True)
         numbers = tuple(ports) or self._ports.numbers
-        self.port, self.client_port = numbers[0], numbers[3]
+        self.port, self.server_rpc, self.client_port = numbers[0], numbers[1], numbers[3]
         self.address = f"http://127.0.0.1:{self.port}"
         self.token = token or str(uuid.uuid4())
         self._linked, self._docker = links is not None, docker_socket is not None
