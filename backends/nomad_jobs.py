@@ -106,7 +106,7 @@ def register_all(options: Mapping[str, str], drafts: Sequence[Draft], plan_only:
 
 
 def _change(draft: Draft, index: int, diff: Mapping[str, Any]) -> JobChange:
-    differs = tuple(_differences(diff))
+    differs = tuple(differences(diff))
     same = diff.get("Type") == "None"
     what: Literal["new", "changed", "unchanged"] = "new" if not index else "unchanged" if same else "changed"
     return JobChange(
@@ -118,15 +118,15 @@ def _change(draft: Draft, index: int, diff: Mapping[str, Any]) -> JobChange:
     )
 
 
-def _differences(diff: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """The names of the fields that differ, each with the blocks that it is in."""
+def differences(diff: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """The names of the fields that a plan finds different, each with the blocks that it is in."""
     for field in diff.get("Fields") or ():
         if field.get("Type") != "None":
             yield f"{above}{field.get('Name')}"
     for kind in ("TaskGroups", "Tasks", "Objects"):
         for one in diff.get(kind) or ():
             if one.get("Type") != "None":
-                yield from _differences(one, f"{above}{one.get('Name')}.")
+                yield from differences(one, f"{above}{one.get('Name')}.")
 
 
 def _is_idle(stub: Mapping[str, Any], prefixes: Collection[str]) -> bool:

@@ -24,7 +24,8 @@ class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):
     project, env: whose. model: a worker's, else empty. count: of instances, until `scale` says another; that stays
     until this number itself changes. told: the project as its instances are to read it (see
     `rdv.serving.project_file`). pointer: the registry key of the worker's pointer; reload: how it hears of a move.
-    port: where clients find a proxy, 0: any. stop_s: how long a clean stop takes. disk_mb: of kept state.
+    port: where clients find a proxy, 0: any; body_bytes: the largest request. stop_s: how long a clean stop takes.
+    disk_mb: of kept state.
     """
 
     project: str
@@ -39,6 +40,7 @@ class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):
     pointer: str = ""
     reload: Literal["signal", "watch", "restart"] = "watch"
     port: int = 0
+    body_bytes: int = 65536
     stop_s: float = 10.0
 
     @property
@@ -116,10 +118,12 @@ class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
 class Services(Protocol):
     """The serving jobs of one project in one environment.
 
-    All methods raise Unreachable, NotAuthorised. Where `local`, the processes are those of `rdv serve` on this machine.
+    All methods raise Unreachable, NotAuthorised. Where `local`, the processes are those of `rdv serve` on this
+    machine. folder: where projects lie on the nodes; empty: in the same place as here.
     """
 
     local: bool
+    folder: str
 
     def plan(self, wanted: Sequence[ServiceJob]) -> Sequence[ServiceChange]:
         """What would make the jobs what they ought to be, in the order to apply it; nothing is changed.

@@ -17,7 +17,7 @@ from rdv.backends.blobs_routed import RoutedBlobs
 from rdv.backends.catalog_rules import service_name
 from rdv.backends.guarded import GuardedBlobs, GuardedRegistry, GuardedSecrets
 from rdv.backends.ports import Blobs, Certificates, Cluster, Jobs, Pipelines, Registry, Secrets, Timetable
-from rdv.backends.ports_services import Catalog
+from rdv.backends.ports_services import Canaries, Catalog, Services
 from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
 from rdv.breaker import BOOK
 from rdv.bus_place import BusPlace, parse_bus
@@ -71,9 +71,23 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
                 "vault": Adapter("rdv.backends.secrets_vault:VaultSecrets", "cluster", remote=True),
             }
         ),
+        "services": MappingProxyType(
+            {
+                "local": Adapter("rdv.serving.services_local:LocalServices"),
+                "nomad": Adapter("rdv.backends.services_nomad:NomadServices", "cluster", remote=True),
+            }
+        ),
     }
 )
 """The adapters by port and scheme; a setting is `scheme:rest`."""
+
+
+CANARIES: Mapping[str, str] = MappingProxyType(
+    {
+        "rdv.backends.services_nomad:NomadServices": "rdv.backends.services_nomad_canaries:NomadCanaries",
+    }
+)
+"""What serves the canaries beside an adapter of the services."""
 
 
 def artifacts(project: Project, environ: Mapping[str, str] = os.environ) -> ArtifactStore:
@@ -141,9 +155,15 @@ def catalog(project: Project) -> Catalog:
 
 
 def gateway_service(project: Project) -> str:
-    """The name under which a project's gateways are in the catalog: `ENVIRONMENT-PROJECT-gateway`.
+    """The name under which a project's gateways are in the catalog: `ENVIRONMENT-PROJECT-gateway`; see `service`."""
+    return service(project, "gateway")
 
-    The first part is what a place in Consul names before its `?`, else the environment's name. Where the catalog is a
+
+def service(project: Project, what: str) -> str:
+    """The name under which something of a project is in the catalog: `ENVIRONMENT-PROJECT-WHAT`.
+
+    what: `gateway` (their bus); on a cluster also `http` (their data listeners), `worker`, `decoy` and `proxy`. The
+    first part is what a place in Consul names before its `?`, else the environment's name. Where the catalog is a
     server, the project has to be named; here it may be its folder's name.
     """
     adapter, rest = _adapter(project, "catalog")
@@ -151,7 +171,7 @@ def gateway_service(project: Project) -> str:
     named = project.config.project or ("" if adapter.remote else project.folder.name)
     if adapter.remote and not named:
         raise ConfigError("the project has no name to find its gateways by", 'write project = "NAME" into rdv.toml')
-    return service_name(env, named, "gateway")
+    return service_name(env, named, what)
 
 
 def bus(project: Project) -> BusPlace:
@@ -202,6 +222,33 @@ def _beside_cluster(project: Project, path: str, *first: object) -> Any:
         raise ConfigError(f"the cluster of environment {project.env!r} is this machine", "name another one: --env")
     scheme = project.config.environments[project.env].registry.partition(":")[0]
     return _load(Adapter(path, adapter.extra))(*first, rest, scheme == "consul")
+
+
+def services(project: Project) -> Services:
+    """What runs the serving jobs of a project's environment."""
+    made: Services = _services(project, "services")
+    return made
+
+
+def canaries(project: Project) -> Canaries:
+    """What runs canaries beside the workers of a project's environment; ConfigError where `rdv serve` does."""
+    made: Canaries = _services(project, "canaries")
+    return made
+
+
+def _services(project: Project, which: str) -> Any:
+    adapter, rest = _adapter(project, "services")
+    if which == "canaries" and adapter.path not in CANARIES:
+        raise ConfigError(f"environment {project.env!r} has no service jobs", "name a place: services = nomad:...")
+    path = adapter.path if which == "services" else CANARIES[adapter.path]
+    if not adapter.remote:
+        return _load(Adapter(path))(project.state)
+    scheme, _, place = project.config.environments[project.env].registry.partition(":")
+    if scheme != "consul":
+        raise ConfigError(f"the services of environment {project.env!r} need Consul", "name it: registry = consul:...")
+    prefix = place.partition("?")[0].strip("/")
+    names = partial(service, project)
+    return _load(Adapter(path, adapter.extra))(rest, prefix, project.config.project, project.env, names)
 
 
 def is_remote(project: Project, port: str) -> bool:

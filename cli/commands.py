@@ -35,6 +35,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "From a version to an answer": {
         "serve": Entry("serve", "serve", "Serve every goal on this machine, or run one role of it."),
         "up": Entry("serve", "up", "Serve, and run the schedules."),
+        "plan": Entry("apply", "plan", "Show what `rdv apply` would change on a cluster."),
+        "apply": Entry("apply", "apply", "Make a cluster's serving jobs what rdv.toml says, exactly as planned."),
+        "scale": Entry("apply", "scale", "Have COUNT gateways, decoys or proxies, or so many workers of MODEL."),
         "image": Entry("image", "image", "Build the project's container image, a base for it, or a root file system."),
         "deploy": Entry("deploy", "deploy", "Make a version of MODEL the one that is served."),
         "promote": Entry("rollouts", "promote", "Serve the version of MODEL that a rollout tries out."),

@@ -57,6 +57,7 @@ def undo(project: Project, model: str, timeout_s: float) -> dict[str, Any]:
 
 def followed(project: Project, model: str, release: Release, timeout_s: float) -> dict[str, Any]:
     """A release as a record, once the workers serve it, or at once when nothing runs or nobody wants to wait."""
+    from rdv.serving.rolling import roll, rolls
     from rdv.serving.status import wait_until_served
 
     found: dict[str, Any] = {
@@ -65,6 +66,8 @@ def followed(project: Project, model: str, release: Release, timeout_s: float) -
     }  # fmt: skip
     if timeout_s:
         try:
+            if rolls(project, model):
+                roll(project, model, release.version, timeout_s, note)
             served = wait_until_served(project, model, release.version, timeout_s)
         except Unreachable as nobody:
             note(f"released; {nobody}")

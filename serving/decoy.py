@@ -116,12 +116,21 @@ class Decoy:
         seats = [self._seat(topic, schema) for topic, (schema, _) in journals.items()]
         self._dialer = Dialer(owner, noticing, seats, self._tell)
         self._told: DecoyDetails | None = None
+        self._refused = 0
 
     def start(self) -> None:
         """Begin; needs a started owner, whose stop leaves the gateways first and closes the journals then."""
         self._dialer.start()
         self._owner.on_stop("close the journals", flush=self._close)
         self._owner.task("sync", self._sync)
+
+    async def check(self) -> str:
+        """Why this decoy is not well, empty when it is: since the last look no row was refused by the disk."""
+        counts = [scribe.writer.counts for scribe in self._scribes.values()]
+        before, self._refused = self._refused, sum(one.refused for one in counts)
+        if self._refused == before:
+            return ""
+        return "the disk does not take all rows: " + next((one.last_error for one in counts if one.last_error), "")
 
     def _seat(self, topic: str, schema: RowSchema | None) -> Seat:
         name = RECORDER if schema is None else DECOY

@@ -67,13 +67,17 @@ class Gateway:
         """Count a request that was not accepted."""
         self.refusals[status] += 1
 
+    async def reasons(self) -> dict[str, str]:
+        """By goal: why its models do not answer here now, empty when they do."""
+        if self.draining:
+            return dict.fromkeys(self.desks, "this gateway is stopping")
+        return {goal: await one.reason() for goal, one in self._readiness.items()}
+
     async def _healthz(self, body: bytes) -> Reply:
         return Reply(200, b'{"status":"ok"}')
 
     async def _readyz(self, body: bytes) -> Reply:
-        reasons = {goal: await one.reason() for goal, one in self._readiness.items()}
-        if self.draining:
-            reasons = dict.fromkeys(reasons, "this gateway is stopping")
+        reasons = await self.reasons()
         ready = not any(reasons.values())
         goals = {goal: reason or "ready" for goal, reason in reasons.items()}
         return Reply(200 if ready else 503, msgspec.json.encode({"ready": ready, "goals": goals}))

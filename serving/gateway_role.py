@@ -22,6 +22,7 @@ from rdv.serving.admin import Admin
 from rdv.serving.gateway import Gateway
 from rdv.serving.gateway_bus import GatewayBus, gateway_bus
 from rdv.serving.http import Bounds, HttpServer, listening_socket
+from rdv.serving.ops import GatewayOps, address_of, ops_server, ops_socket
 from rdv.serving.policies import PolicyBoard
 from rdv.serving.rollouts import RolloutBoard
 from rdv.sockets import bound_unix_socket, remove_stale_sockets
@@ -46,8 +47,9 @@ async def run_gateway(
 ) -> None:
     """Serve a project's goals until `stop` is set (clean) or the caller is cancelled (hard).
 
-    ready: told once everything listens, with `url`, `host`, `port`, `admin`, `bus`, `gateway`. gateway: this
-    instance's id, path-safe (default: a random one). signals: SIGTERM or SIGINT stop too, the second one hard.
+    ready: told once everything listens, with `url`, `host`, `port`, `admin`, `bus`, `gateway`, and `ops` where there
+    is such a listener. gateway: this instance's id, path-safe (default: a random one). signals: SIGTERM or SIGINT stop
+    too, the second one hard.
     """
     gateway = gateway or short_id()
     serve = project.config.serve
@@ -70,6 +72,7 @@ class _Process:
     rollouts: RolloutBoard
     data: HttpServer
     admin: HttpServer
+    ops: HttpServer | None
     facts: dict[str, Any]
 
 
@@ -86,6 +89,9 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
     unix = bound_unix_socket(own)
     sockets.callback(own.unlink, missing_ok=True)
     sockets.callback(unix.close)
+    told = ops_socket(serve)
+    if told is not None:
+        sockets.callback(told.close)
     listens = await bus.listen()
     shown = f"[{host}]" if ":" in host else host
     facts = {
@@ -95,6 +101,7 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
         "port": port,
         "admin": str(own),
         "bus": listens,
+        **({"ops": address_of(told)} if told is not None else {}),
     }
     followed = registry(project)
     board, rollouts = PolicyBoard(gateway.desks, followed), RolloutBoard(gateway.desks, followed)
@@ -107,7 +114,8 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
 
     about = {**facts, "pid": os.getpid(), "started": time.time()}
     admin = HttpServer(Admin(gateway, board, about, drain), unix, Bounds(body_bytes=ADMIN_BODY_BYTES, connections=64))
-    return _Process(gateway, bus, board, rollouts, data, admin, facts)
+    ops = ops_server(GatewayOps(gateway, board, about), told) if told is not None else None
+    return _Process(gateway, bus, board, rollouts, data, admin, ops, facts)
 
 
 def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
@@ -138,6 +146,8 @@ def _keep(owner: TaskOwner, process: _Process, drain_s: float) -> None:
     owner.task("http", serve)
     owner.task("admin", admin.serve)
     process.bus.keep(owner, process.facts)
+    if process.ops is not None:
+        owner.task("ops", process.ops.serve)
     process.board.start()
     process.rollouts.start()
     owner.on_stop("http", intake=intake, drain=drained)

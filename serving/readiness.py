@@ -11,6 +11,7 @@ from rdv.serving.desk import Desk
 
 RECENT_S = 2.0
 MIN_WAIT_S = 0.25
+NOBODY = "no model of the policy is connected"
 
 
 class Readiness:
@@ -32,7 +33,7 @@ class Readiness:
             present = {one.name for lane in self._desk.lanes for one in self._hub.replicas(lane.topic)}
             waiting_for = [name for name in chosen if name in present]
             if not waiting_for:
-                return "no model of the policy is connected"
+                return NOBODY
             if not await self._probe(waiting_for, now):
                 return "no model of the policy has scored a probe in time"
             self._proved = self._clock.monotonic()

@@ -10,9 +10,11 @@ from pathlib import Path
 from rdv.config import Config
 from rdv.errors import UsageError
 from rdv.records import Pin, Rollout
+from rdv.serving.counts import Counts
 
 GATEWAY, WORKER, DECOY = "gateway", "worker", "decoy"
 ROLES = (GATEWAY, WORKER, DECOY)
+RDV_TOML = Counts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,12 @@ class RoleProcess:
     pin: Pin | None = None
 
 
-def role_processes(config: Config, extra: Sequence[ExtraRole] = ()) -> list[RoleProcess]:
+def role_processes(
+    config: Config, extra: Sequence[ExtraRole] = (), counts: Counts = RDV_TOML
+) -> list[RoleProcess]:
     """The processes of a project: a gateway, each model's replicas, a decoy, and what runs beside them.
+
+    counts: how many somebody wants instead of what rdv.toml says.
 
     The order is that of starting. Stopping begins with the gateway, which drains while its workers still score, and
     ends with the decoy, so that its journal is complete.
@@ -49,10 +55,11 @@ def role_processes(config: Config, extra: Sequence[ExtraRole] = ()) -> list[Role
     workers = [
         RoleProcess(f"{WORKER} {model} {replica}", WORKER, model, str(replica), turn=1)
         for model, settings in config.models.items()
-        for replica in range(settings.replicas)
+        for replica in range(counts.of(f"{WORKER} {model}", settings.replicas))
     ]
     beside = [RoleProcess(one.name, "", argv=one.argv, beats=False) for one in extra]
-    return [RoleProcess(DECOY, DECOY, turn=2), RoleProcess(GATEWAY, GATEWAY), *workers, *beside]
+    decoys, gateways = [RoleProcess(DECOY, DECOY, turn=2)], [RoleProcess(GATEWAY, GATEWAY)]
+    return [*decoys[: counts.of(DECOY, 1)], *gateways[: counts.of(GATEWAY, 1)], *workers, *beside]
 
 
 def canary_processes(rollouts: Iterable[Rollout]) -> list[RoleProcess]:

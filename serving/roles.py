@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from rdv.serving.decoy import Decoy, open_journals
 from rdv.serving.heartbeat import start_beating
 from rdv.serving.loading import Loader
 from rdv.serving.noticing import noticing
+from rdv.serving.ops import RoleOps, ops_server, ops_socket
+from rdv.serving.pointer_file import PointerFile
 from rdv.serving.project_file import read_project
 from rdv.serving.role_records import RoleRecord, born, remove_record, write_record
 from rdv.serving.role_specs import DECOY, GATEWAY, ROLES, WORKER, pin_of
@@ -42,27 +45,43 @@ class Told:
 
     def __init__(self, project: Project, role: str, name: str, replica: str) -> None:
         self._run = project.run_folder
-        self._record = RoleRecord(
+        self.record = RoleRecord(
             role=role, name=name, replica=replica, pid=os.getpid(), born=born(), started=time.time(), state="starting"
         )
-        write_record(self._run, self._record)
+        write_record(self._run, self.record)
 
     def say(self, state: str, details: msgspec.Struct | dict[str, object]) -> None:
         """Have the record tell this from now on; the disk being full is fine."""
         told = details if isinstance(details, dict) else msgspec.to_builtins(details)
-        self._record = msgspec.structs.replace(self._record, state=state, details=told)
+        self.record = msgspec.structs.replace(self.record, state=state, details=told)
         try:
-            write_record(self._run, self._record)
+            write_record(self._run, self.record)
         except OSError:
             return
 
     def end(self) -> None:
         """Take the record away."""
-        remove_record(self._run, self._record.role, self._record.name, self._record.replica)
+        remove_record(self._run, self.record.role, self.record.name, self.record.replica)
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """How a role runs that is nobody's child here. Its ops port is its own, whichever role it is.
+
+    pointer: the file that says what a worker's pointer does; None: it watches the registry.
+    """
+
+    pointer: PointerFile | None = None
 
 
 def run_role(
-    project: Project, role: str, model: str = "", replica: str = "", beat_fd: int = -1, pin: Pin | None = None
+    project: Project,
+    role: str,
+    model: str = "",
+    replica: str = "",
+    beat_fd: int = -1,
+    pin: Pin | None = None,
+    alone: Alone | None = None,
 ) -> None:
     """Run one role in this process until it is told to stop (SIGTERM or SIGINT; a second one ends it hard).
 
@@ -72,8 +91,8 @@ def run_role(
     replica = replica or short_id()
     bodies: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         GATEWAY: lambda: _gateway(project, replica, beat_fd),
-        WORKER: lambda: _worker(project, model, replica, beat_fd, pin),
-        DECOY: lambda: _decoy(project, replica, beat_fd),
+        WORKER: lambda: _worker(project, model, replica, beat_fd, pin, alone),
+        DECOY: lambda: _decoy(project, replica, beat_fd, alone),
     }
     if role not in bodies:
         raise NotFound(f"there is no role {role!r}", f"roles: {', '.join(ROLES)}")
@@ -91,7 +110,9 @@ def _seat(project: Project, replica: str) -> str:
     return replica if select.bus(project).scheme == "frames" else f"{replica}-{short_id()}"
 
 
-async def _worker(project: Project, model: str, replica: str, beat_fd: int, pin: Pin | None) -> None:
+async def _worker(
+    project: Project, model: str, replica: str, beat_fd: int, pin: Pin | None, alone: Alone | None
+) -> None:
     settings = project.config.models.get(model)
     if settings is None:
         known = ", ".join(sorted(project.config.models)) or "none"
@@ -110,19 +131,27 @@ async def _worker(project: Project, model: str, replica: str, beat_fd: int, pin:
         def changed(details: WorkerDetails) -> None:
             told.say("ready" if details.version else "starting", details)
 
-        Worker(owner, post, registry, loader, changed).start()
+        worker = Worker(owner, post, registry, loader, changed, alone.pointer if alone else None)
+        worker.start()
+        if alone is not None:
+            _listen(owner, project, RoleOps(worker.check, lambda: told.record))
         await owner.stopped()
     told.end()
 
 
-async def _decoy(project: Project, replica: str, beat_fd: int) -> None:
+async def _decoy(project: Project, replica: str, beat_fd: int, alone: Alone | None) -> None:
     told = Told(project, DECOY, "", replica)
     journals = open_journals(project, topic_schemas(project))
     owner = TaskOwner("decoy", drain_s=project.config.serve.drain_s, signals=True)
     async with owner:
         _begin(beat_fd)
         seats = noticing(project, DECOY)
-        Decoy(owner, seats, _seat(project, replica), journals, lambda details: told.say("ready", details)).start()
+        decoy = Decoy(
+            owner, seats, _seat(project, replica), journals, lambda details: told.say("ready", details)
+        )
+        decoy.start()
+        if alone is not None:
+            _listen(owner, project, RoleOps(decoy.check, lambda: told.record))
         await owner.stopped()
     told.end()
 
@@ -132,8 +161,16 @@ async def _gateway(project: Project, replica: str, beat_fd: int) -> None:
 
     told = Told(project, GATEWAY, "", replica)
     _begin(beat_fd)
-    await run_gateway(project, asyncio.Event(), lambda facts: told.say("ready", facts), signals=True)
+    name = replica if len(replica) > 1 else ""  # a supervisor calls it `0`, again and again
+    await run_gateway(project, asyncio.Event(), lambda facts: told.say("ready", facts), name, signals=True)
     told.end()
+
+
+def _listen(owner: TaskOwner, project: Project, app: RoleOps) -> None:
+    sock = ops_socket(project.config.serve)
+    if sock is not None:
+        owner.stack.callback(sock.close)
+        owner.task("ops", ops_server(app, sock).serve)
 
 
 def _begin(beat_fd: int) -> None:

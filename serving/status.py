@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from rdv.config import Project
 from rdv.errors import LostRace, NotFound, RdvError, Refused, TimedOut, Unreachable
 from rdv.folder_watch import FolderWatch
 from rdv.records import Pointer, decode, pointer_key
+from rdv.serving.counts import read_counts
+from rdv.serving.ops_client import Ops
 from rdv.serving.role_records import RoleRecord, read_records, records_folder
 from rdv.serving.role_specs import DECOY, GATEWAY, WORKER
 from rdv.serving.supervisor import SUPERVISOR
@@ -31,6 +34,7 @@ class ServingStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One moment. gateways: each one's own view (see `rdv.serving.status_view`), those that answered.
 
     silent: why the others did not. workers, decoys: their records. supervisor: that of `rdv serve`, None without one.
+    wanted: how many workers of each model there are to be, as far as somebody sees to that.
     """
 
     project: str
@@ -39,6 +43,7 @@ class ServingStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[RoleRecord, ...] = ()
     decoys: tuple[RoleRecord, ...] = ()
     supervisor: RoleRecord | None = None
+    wanted: dict[str, int] = {}
 
 
 class ServedBy(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +61,7 @@ def read_status(project: Project) -> ServingStatus:
     status = look(project)
     if not status.gateways:
         why = f" ({'; '.join(status.silent)})" if status.silent else ""
-        raise Unreachable(f"no gateway of {project.folder} answers{why}", "`rdv serve` starts it")
+        raise Unreachable(f"no gateway of {project.folder} answers{why}", _starts(project))
     return status
 
 
@@ -70,9 +75,10 @@ def wait_until_served(project: Project, model: str, version: str, timeout_s: flo
         known = ", ".join(sorted(project.config.models)) or "none"
         raise NotFound(f"there is no model {model!r} in rdv.toml", f"known: {known}")
     began, registry = time.monotonic(), select.registry(project)
+    look_again = looker(project)
     with FolderWatch(records_folder(project.run_folder)) as watch:
         while True:
-            status = look(project)
+            status = look_again()
             missing = _missing(project, registry, status, model, version)
             waited_s = time.monotonic() - began
             if not missing:
@@ -95,8 +101,8 @@ def wait_until_served(project: Project, model: str, version: str, timeout_s: flo
 def _missing(project: Project, registry: Registry, status: ServingStatus, model: str, version: str) -> str:
     """What is still missing until a version is served everywhere; empty when nothing is."""
     workers = _workers(status, model)
-    if not workers and status.supervisor is None:
-        raise Unreachable(f"no worker of {model} runs", "`rdv serve` starts them; the release stands")
+    if not workers and not status.wanted.get(model):
+        raise Unreachable(f"no worker of {model} runs", f"{_starts(project)}; the release stands")
     serial = _released(registry, model, version)
     replicas = 0
     for worker in workers:
@@ -107,7 +113,7 @@ def _missing(project: Project, registry: Registry, status: ServingStatus, model:
         if details.version != version:
             return f"replica {worker.replica} serves {details.version or 'nothing'}"
         replicas += 1
-    wanted = project.config.models[model].replicas if status.supervisor is not None else 1
+    wanted = status.wanted.get(model, 1)
     if replicas < wanted:
         return f"{replicas} of {wanted} replicas run"
     for view in status.gateways:
@@ -139,8 +145,42 @@ def _model_view(view: dict[str, Any], project: Project, model: str) -> dict[str,
     return found
 
 
+def looker(project: Project) -> Callable[[], ServingStatus]:
+    """A function that looks what serves a project now, on this machine or, by the catalog, on a cluster."""
+    if not select.is_remote(project, "services"):
+        return lambda: _look(project)
+    ops, services = Ops(project), select.services(project)
+    wanted = {one.model: one.count for one in services.look() if one.role == WORKER}
+
+    def everywhere() -> ServingStatus:
+        """What the cluster's jobs tell, and what `rdv serve` does here for the same environment."""
+        here, told = _look(project), ops.look()
+        known = {view["gateway"] for view in here.gateways}
+        models = {*wanted, *here.wanted}
+        return msgspec.structs.replace(
+            here,
+            gateways=(*here.gateways, *(view for view in told.gateways if view["gateway"] not in known)),
+            silent=(*here.silent, *(why for name, why in told.silent.items() if name not in known)),
+            workers=(*here.workers, *told.workers),
+            decoys=(*here.decoys, *told.decoys),
+            wanted={model: wanted.get(model, 0) + here.wanted.get(model, 0) for model in models},
+        )
+
+    return everywhere
+
+
 def look(project: Project) -> ServingStatus:
     """What serves a project now, also when nothing does."""
+    return looker(project)()
+
+
+def _starts(project: Project) -> str:
+    if select.is_remote(project, "services"):
+        return f"`rdv apply --env {project.env}` starts them"
+    return "`rdv serve` starts it"
+
+
+def _look(project: Project) -> ServingStatus:
     records = read_records(project.run_folder)
     views, silent = [], []
     told = {Path(str(one.details["admin"])) for one in records if one.role == GATEWAY and "admin" in one.details}
@@ -157,7 +197,15 @@ def look(project: Project) -> ServingStatus:
         workers=tuple(record for record in records if record.role == WORKER),
         decoys=tuple(record for record in records if record.role == DECOY),
         supervisor=supervisors[0] if supervisors else None,
+        wanted=_replicas(project) if supervisors else {},
     )
+
+
+def _replicas(project: Project) -> dict[str, int]:
+    counts = read_counts(project.state)
+    return {
+        model: counts.of(f"{WORKER} {model}", settings.replicas) for model, settings in project.config.models.items()
+    }
 
 
 def admin_get(admin: Path, path: str) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import msgspec
 
@@ -26,6 +25,7 @@ from rdv.files import make_folders
 from rdv.processes import ProcessEvent, ProcessSpec, ProcessSupervisor, log_event
 from rdv.restarts import RestartPolicy
 from rdv.serving.canaries import CanaryKeeper
+from rdv.serving.counts import read_counts
 from rdv.serving.heartbeat import BEAT_S, Pulse
 from rdv.serving.limited import inherited_environment
 from rdv.serving.project_file import save_project
@@ -68,13 +68,15 @@ def serve(
 class _Serving:
     def __init__(self, project: Project, extra: Sequence[ExtraRole], on_ready: Callable[[RoleRecord], None]) -> None:
         self._project, self._on_ready = project, on_ready
-        self._roles = {one.name: one for one in role_processes(project.config, extra)}
+        self._extra, self._counts = extra, read_counts(project.state)
+        self._roles = {one.name: one for one in role_processes(project.config, extra, self._counts)}
         self._pulses: dict[str, Pulse] = {}
         self._processes = ProcessSupervisor(self._happened)
         drain_s = project.config.serve.drain_s
         self._owner = TaskOwner("serve", drain_s=drain_s + 4 * _STOP_S, signals=True)
         self._started, self._ready = time.time(), False
         self._failure: RdvError | None = None
+        self._file, self._recounting = project.run_folder, False
 
     async def run(self) -> None:
         """Everything from the first start to the last stop."""
@@ -85,11 +87,11 @@ class _Serving:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._owner.stop, "SIGHUP")
         try:
             async with self._owner:
-                file = save_project(self._project)
+                self._file = save_project(self._project)
                 for role in self._roles.values():
-                    self._start(role, file)
+                    self._start(role)
                 self._owner.task("pulse", self._watch)
-                self._keep_canaries(file)
+                self._keep_canaries()
                 await self._owner.stopped()
         finally:
             for pulse in self._pulses.values():
@@ -99,30 +101,50 @@ class _Serving:
         if self._failure is not None:
             raise self._failure
 
-    def _start(self, role: RoleProcess, file: Path) -> None:
+    def _start(self, role: RoleProcess) -> None:
         pulse = self._pulses[role.name] = Pulse(time.monotonic)
-        self._processes.start(self._spec(role, role_argv(role, file, pulse.write_fd), pulse.write_fd))
+        self._processes.start(self._spec(role, role_argv(role, self._file, pulse.write_fd), pulse.write_fd))
 
-    def _keep_canaries(self, file: Path) -> None:
+    def _keep_canaries(self) -> None:
         """Begin to follow the rollouts of the project's models."""
-
-        def start(role: RoleProcess) -> None:
-            if not self._owner.stopping:
-                self._roles[role.name] = role
-                self._start(role, file)
-
-        async def stop(names: list[str]) -> None:
-            await self._processes.stop(*names)
-            for name in names:
-                self._processes.forget(name)
-                self._pulses.pop(name).close()
-                del self._roles[name]
-            self._tell()
-
-        keeper = CanaryKeeper(start, stop)
+        keeper = CanaryKeeper(self._begin, self._end_some)
         registry = select.registry(self._project)
         follow_rollouts(registry, self._project.config.models, keeper.told, lambda: not self._owner.stopping)
         self._owner.task("canaries", keeper.keep)
+
+    def _begin(self, role: RoleProcess) -> None:
+        if not self._owner.stopping:
+            self._roles[role.name] = role
+            self._start(role)
+
+    async def _end_some(self, names: list[str]) -> None:
+        await self._processes.stop(*names)
+        for name in names:
+            self._processes.forget(name)
+            self._pulses.pop(name).close()
+            del self._roles[name]
+        self._tell()
+
+    def _recount(self) -> None:
+        """Start and stop processes as the counts file says now; one that cannot be read changes nothing."""
+        try:
+            counts = read_counts(self._project.state)
+        except RdvError:
+            return
+        if counts.revision == self._counts.revision or self._recounting:
+            return
+        self._counts, self._recounting = counts, True
+        wanted = {one.name: one for one in role_processes(self._project.config, self._extra, counts)}
+        usual = {name for name, role in self._roles.items() if role.pin is None}
+        come = [one for name, one in wanted.items() if name not in usual]
+        self._owner.spawn("recount", self._move(sorted(usual - wanted.keys()), come))
+
+    async def _move(self, away: list[str], come: list[RoleProcess]) -> None:
+        for role in come:
+            self._begin(role)
+        if away:
+            await self._end_some(away)
+        self._recounting = False
 
     def _spec(self, role: RoleProcess, argv: tuple[str, ...], beat_fd: int) -> ProcessSpec:
         stop_s = _STOP_S + (self._project.config.serve.drain_s if role.turn == 0 else 0.0)
@@ -150,6 +172,7 @@ class _Serving:
                         os.kill(pid, signal.SIGKILL)
             if not self._ready:
                 self._look_for_gateway()
+            self._recount()
 
     def _look_for_gateway(self) -> None:
         """Once the gateway takes requests: keep its port over restarts, and say so."""

@@ -20,9 +20,11 @@ from rdv.serving.dial import Dialer, Seat
 from rdv.serving.follow import follow
 from rdv.serving.loading import Loader
 from rdv.serving.noticing import Noticing
+from rdv.serving.pointer_file import PointerFile
+from rdv.serving.probe import confirm
 from rdv.serving.pursuit import FallBack, Load, Pursuit, Swap
 from rdv.serving.role_records import Refused
-from rdv.serving.scoring import LoadedModel, answer, rows_of
+from rdv.serving.scoring import LoadedModel, answer, rows_of, score
 from rdv.supervise import TaskOwner
 from rdv.threads import in_daemon_thread, tell_loop
 
@@ -80,7 +82,10 @@ class Worker:
         registry: Registry,
         loader: Loader,
         on_change: Callable[[WorkerDetails], None] = lambda details: None,
+        pointer: PointerFile | None = None,
     ) -> None:
+        """pointer: the file that says what the registry's pointer does, where that is not watched from here."""
+        self._pointer = pointer
         self._owner, self._post, self._registry, self._loader = owner, post, registry, loader
         self._on_change = on_change
         self._pursuit = Pursuit()
@@ -96,6 +101,13 @@ class Worker:
     def start(self) -> None:
         """Begin; needs a started owner. Gateways are dialled as soon as there is a version to serve."""
         loop = asyncio.get_running_loop()
+        if self._pointer is not None:
+            self._pointer.follow(self._told)
+        else:
+            self._watch(loop)
+        self._owner.task("pointer", self._pursue)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         follow(
             self._registry,
             pointer_key(self._post.model),
@@ -103,7 +115,20 @@ class Worker:
             lambda error: tell_loop(loop, self._not_told, error),
             lambda: not loop.is_closed(),
         )
-        self._owner.task("pointer", self._pursue)
+
+    async def check(self) -> str:
+        """Why this worker is not well, empty when it is: its model scores a row, or nothing was ever released."""
+        model, recent = self._now, self._recent()
+        if model is None:
+            wanted, refused = self._pursuit.wanted, self._details.refused
+            if wanted is None and self._first_news.is_set():
+                return ""
+            return f"it cannot serve {refused.version}: {refused.reason}" if refused else "it serves nothing yet"
+        if recent is not None:
+            score(model, recent)
+        else:
+            confirm(model.info, model.predictor)
+        return ""
 
     async def _serve(self, subscription: Subscription) -> None:
         """Answer frames for ever: all that is waiting in one predict call, by the version of that moment."""

@@ -133,23 +133,16 @@ def vault_roles(cluster: str, env: str) -> dict[str, Mapping[str, Any]]:
 
 def places(env: str, at: Addresses) -> dict[str, str]:
     """An environment's settings for rdv.toml; credentials are named by their files."""
-
     found = files.places(
         env,
         {
-            "consul": at.consul, "vault": at.vault, "batch": at.batch, "s3": at.s3, "s3_region": "us-east-1",
-            "tokens": str(at.tokens / env), "driver": "raw_exec",
+            "consul": at.consul, "vault": at.vault, "batch": at.batch, "services": at.services,
+            "s3": at.s3, "s3_region": "us-east-1", "tokens": str(at.tokens / env), "driver": "raw_exec",
         },
     )  # fmt: skip
     if at.hdfs:
         found["intermediate"] = f"hdfs:{hdfs_folder(env)}?url={at.hdfs}&user=root"
     return found
-
-
-def services_place(env: str, at: Addresses) -> str:
-    """An environment's place on the services cluster."""
-    token = token_file(at.tokens, env, "nomad-services")
-    return f"nomad:{env}?address={at.services}&region={SERVICES}&token_file={token}"
 
 
 def environments_toml(environments: Mapping[str, Mapping[str, str]], at: Addresses) -> str:
@@ -158,5 +151,4 @@ def environments_toml(environments: Mapping[str, Mapping[str, str]], at: Address
     for env, settings in environments.items():
         text += f"\n[environments.{env}]\n"
         text += "".join(f'{port} = "{place}"\n' for port, place in settings.items())
-        text += f"# its services cluster: {services_place(env, at)}\n"
     return text

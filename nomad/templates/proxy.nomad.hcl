@@ -100,6 +100,7 @@ job "rdv-proxy" {
         for_each = var.consul ? ["own identity"] : []
         content {}
       }
+      # where none passes its checks, all are asked: a default is better than nothing.
       # a score changes nothing, so a request may be asked of the next gateway when one has gone away in the middle
       template {
         data          = <<-CONF
@@ -127,7 +128,11 @@ job "rdv-proxy" {
               {{- range service "${var.data_service}" }}
               server {{ .Address }}:{{ .Port }} max_fails=1 fail_timeout=1s;
               {{- else }}
+              {{- range service "${var.data_service}|any" }}
+              server {{ .Address }}:{{ .Port }} max_fails=1 fail_timeout=1s;
+              {{- else }}
               server 127.0.0.1:1 down;
+              {{- end }}
               {{- end }}
               keepalive 64;
               keepalive_requests 1000000;

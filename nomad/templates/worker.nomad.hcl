@@ -56,7 +56,7 @@ variable "reload" {
 variable "pointer" {
   type = string
 }
-# version and serial that a worker was begun for, empty for a usual one
+# serial and version that a worker was begun for, as SERIAL:VERSION; empty for a usual one
 variable "pin" {
   type = string
 }
@@ -167,13 +167,13 @@ job "rdv-worker" {
         provider = "consul"
         port     = "ops"
         meta {
-          instance = "${NOMAD_ALLOC_ID}"
-          model    = var.model
+          id    = "${NOMAD_SHORT_ALLOC_ID}"
+          model = var.model
         }
         canary_meta {
-          instance = "${NOMAD_ALLOC_ID}"
-          model    = var.model
-          canary   = var.pin
+          id     = "${NOMAD_SHORT_ALLOC_ID}"
+          model  = var.model
+          canary = var.pin
         }
         # its model scores a row; three failures in a row, that is 6 s, and it is started again
         check {

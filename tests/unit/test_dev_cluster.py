@@ -62,7 +62,7 @@ def test_an_environment_reaches_only_its_own(env: str) -> None:
     told = [*names.consul_policies(env).values(), *names.vault_policies(env).values()]
     told += [rules for cluster in names.CLUSTERS for rules, _ in names.nomad_policies(cluster, env).values()]
     told += [str(names.consul_roles(cluster, env)) for cluster in names.CLUSTERS]
-    told += [*names.places(env, AT).values(), names.services_place(env, AT)]
+    told += names.places(env, AT).values()
     assert not [(other, text) for other in others for text in told if other in text]
 
 

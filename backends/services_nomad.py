@@ -1,0 +1,159 @@
+"""The Services port on Nomad: service jobs in the namespace of an environment, each scaled alone.
+
+What is registered is what was planned: the job's whole specification is in the plan, with the index of the job that it
+was planned over. `rdv scale` and canaries change a job outside of plans; a plan keeps what they have set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rdv.backends.nomad_api import parse_place
+from rdv.backends.nomad_drafts import project_folder
+from rdv.backends.nomad_jobs import differences
+from rdv.backends.ports_services import (
+    Applied,
+    Role,
+    Rolled,
+    Say,
+    ServiceChange,
+    ServiceJob,
+    ServiceState,
+)
+from rdv.backends.services_drafts import Names, job_id, order, read_pin, service_draft
+from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.services_nomad_follow import Following
+from rdv.backends.services_nomad_view import instances_of, is_rolling
+from rdv.errors import LostRace, NotFound, TimedOut
+
+Json = Mapping[str, Any]
+_LOOK_S = 0.1
+_MOST_DIFFERENCES = 20
+
+
+class NomadServices:
+    """See `rdv.backends.ports_services.Services`.
+
+    place: `NAMESPACE?address=...`, as the cluster's. consul: the prefix of the environment's keys. project, env: whose
+    jobs these are. names: what something of the project is called in the catalog.
+    """
+
+    local = False
+
+    def __init__(self, place: str, consul: str, project: str, env: str, names: Names) -> None:
+        namespace, self._options = parse_place(place)
+        self._api = ServicesApi(namespace, self._options)
+        self.folder = project_folder(self._options, "")
+        self._consul, self._project, self._env, self._names = consul, project, env, names
+
+    def plan(self, wanted: Sequence[ServiceJob]) -> Sequence[ServiceChange]:
+        """See the port. A scaled count stays until rdv.toml's number changes; so does a pin, which is a release's."""
+        there = self._there()
+        found = [self._planned(one, there) for one in sorted(wanted, key=lambda one: order(one.role))]
+        kept = {change.job for change in found}
+        for gone in sorted(set(there) - kept):
+            name = _name(there[gone].get("Meta") or {})
+            index = int(there[gone]["JobModifyIndex"])
+            found.append(ServiceChange(job=gone, name=name, change="removed", index=index))
+        return found
+
+    def apply(self, change: ServiceChange) -> Applied:
+        """See the port. The index of the plan is enforced by Nomad, and the job read back for writers beside us."""
+        if change.change == "unchanged":
+            return Applied(job=change.job, name=change.name)
+        if change.change == "removed":
+            if int(self._api.job(change.job)["JobModifyIndex"]) != change.index:
+                raise LostRace(f"{change.name} was changed after it was planned", "plan again")
+            self._api.end(change.job)
+            return Applied(job=change.job, name=change.name)
+        return Applied(job=change.job, name=change.name, mark=self._api.begin(dict(change.spec), change.index))
+
+    def follow(self, applied: Applied, say: Say, timeout_s: float) -> Rolled:
+        """See the port: from the evaluation to its deployment to that one's allocations."""
+        return Following(self._api, applied, say).until_done(timeout_s)
+
+    def look(self) -> Sequence[ServiceState]:
+        """See the port."""
+        found = []
+        for job in self._there().values():
+            meta, group = job.get("Meta") or {}, job["TaskGroups"][0]
+            allocations = self._api.allocations(job["ID"])[1]
+            found.append(
+                ServiceState(
+                    job=job["ID"],
+                    role=meta["rdv_kind"],
+                    model=meta.get("rdv_model", ""),
+                    count=int(group["Count"]),
+                    pin=read_pin(meta.get("rdv_pin", "")),
+                    rolling=is_rolling(self._api.newest_deployment(job["ID"])),
+                    instances=instances_of(allocations),
+                )
+            )
+        return sorted(found, key=lambda one: (order(one.role), one.model))
+
+    def scale(self, role: Role, model: str, count: int) -> Applied:
+        """See the port."""
+        name = job_id(self._project, role, model)
+        if name not in self._there():
+            raise NotFound(f"there is no {role} {model}".rstrip() + " to scale", f"see `rdv plan --env {self._env}`")
+        return Applied(job=name, name=f"{role} {model}".strip(), mark=self._api.scale(name, role, count))
+
+    def restart(self, job: str, instance: str, timeout_s: float) -> None:
+        """See the port. Healthy: the task's newest start is later than before, and it runs."""
+        before = next((one for one in self._api.allocations(job)[1] if one["ID"] == instance), None)
+        if before is None:
+            raise NotFound(f"{job} has no instance {instance}", "see `rdv status`")
+        task = str((self._api.job(job).get("Meta") or {})["rdv_kind"])
+        begun, until = _started(before, task), time.monotonic() + timeout_s
+        self._api.restart(instance, task)
+        while True:
+            now = self._api.allocation(instance)
+            if now["ClientStatus"] == "running" and _started(now, task) > begun:
+                return
+            if time.monotonic() >= until:
+                raise TimedOut(f"{instance} of {job} did not start again within {timeout_s:g} s", "see `rdv status`")
+            time.sleep(_LOOK_S)
+
+    def _there(self) -> dict[str, Json]:
+        """The whole jobs of this project that are not stopped, by id."""
+        stubs = self._api.jobs(prefix="rdv-", chosen='Type == "service"', meta=True)
+        ours = [one for one in stubs if not one.get("Stop") and self._is_ours(one.get("Meta") or {})]
+        return {one["ID"]: self._api.job(one["ID"]) for one in ours}
+
+    def _is_ours(self, meta: Json) -> bool:
+        return meta.get("rdv_project") == self._project and meta.get("rdv_env") == self._env and "rdv_kind" in meta
+
+    def _planned(self, wanted: ServiceJob, there: Mapping[str, Json]) -> ServiceChange:
+        name = job_id(wanted.project, wanted.role, wanted.model)
+        known = there.get(name)
+        count, pin = None, None
+        if known is not None:
+            meta = known.get("Meta") or {}
+            pin = read_pin(meta.get("rdv_pin", ""))
+            if meta.get("rdv_count") == str(wanted.count):
+                count = int(known["TaskGroups"][0]["Count"])
+        draft = service_draft(self._api.namespace, self._options, self._consul, self._names, wanted, count, pin)
+        spec = self._api.parse(draft.id, draft.hcl(), draft.values())
+        index, diff = self._api.plan(spec)
+        # a scaling block counts as edited for ever: what tells are fields
+        differs = tuple(differences(diff)) if known is not None else ()
+        same = known is not None and not differs
+        return ServiceChange(
+            job=name,
+            name=wanted.name,
+            change="unchanged" if same else "new" if known is None else "changed",
+            index=index,
+            differs=differs[:_MOST_DIFFERENCES],
+            spec={} if same else spec,
+        )
+
+
+def _name(meta: Json) -> str:
+    return f"{meta.get('rdv_kind', '')} {meta.get('rdv_model', '')}".strip()
+
+
+def _started(allocation: Json, task: str) -> str:
+    state = (allocation.get("TaskStates") or {}).get(task) or {}
+    return str(state.get("StartedAt") or "") if state.get("State") == "running" else ""

@@ -1,0 +1,123 @@
+"""The Canaries port on Nomad: a new version of a model's worker job, with the pin in its specification.
+
+The mark is the job version that holds the canaries. Nothing but the pin and the number of canaries differs from what
+ran before, so that dropping them is going back one version, and promoting them changes what is in the job for good.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from rdv.backends.nomad_api import parse_place
+from rdv.backends.ports_services import CanaryState
+from rdv.backends.services_drafts import job_id, pin_text, read_pin
+from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.services_nomad_view import is_rolling, why
+from rdv.errors import LostRace, NotFound, Refused
+from rdv.records import Pin
+
+Json = Mapping[str, Any]
+
+
+class NomadCanaries:
+    """See `rdv.backends.ports_services.Canaries`. Arguments as those of `NomadServices`."""
+
+    def __init__(self, place: str, consul: str, project: str, env: str, names: object = None) -> None:
+        namespace, options = parse_place(place)
+        self._api, self._project, self._env = ServicesApi(namespace, options), project, env
+
+    def start(self, model: str, pin: Pin, count: int) -> str:
+        """See the port. It is registered over the very job that was read."""
+        job = self._api.job(self._id(model))
+        if job.get("Stop"):
+            raise NotFound(f"model {model} has no worker job", f"`rdv apply --env {self._env}` makes it")
+        if _pin(job) == pin:
+            return str(job["Version"])
+        if is_rolling(self._api.newest_deployment(job["ID"])):
+            raise LostRace(f"the workers of {model} are being changed", "wait for that, then do it again")
+        self._api.begin(pinned(job, pin, count), int(job["JobModifyIndex"]))
+        return str(self._api.job(job["ID"])["Version"])
+
+    def look(self, model: str, mark: str) -> CanaryState:
+        """See the port."""
+        job, version = self._api.job(self._id(model)), int(mark)
+        deployment = self._deployment(job["ID"], version)
+        if deployment is None:
+            state = "gone" if int(job["Version"]) > version else "starting"
+            return CanaryState(mark=mark, pin=_pin(job) or Pin("", 0), state=state)  # type: ignore[arg-type]
+        own = [one for one in self._api.allocations(job["ID"])[1] if one.get("DeploymentID") == deployment["ID"]]
+        return state_of(mark, self._pin_of(job, version), deployment, own)
+
+    def promote(self, model: str, mark: str) -> None:
+        """See the port."""
+        deployment = self._deployment(self._id(model), int(mark))
+        if deployment is None:
+            raise Refused(f"the canaries of {model} have not begun", "wait for them")
+        if deployment["Status"] == "successful" or _group(deployment).get("Promoted"):
+            return
+        self._api.promote(str(deployment["ID"]))
+
+    def drop(self, model: str, mark: str) -> None:
+        """See the port. The job goes back one version, if it is still that of the canaries."""
+        job, version = self._api.job(self._id(model)), int(mark)
+        if int(job["Version"]) != version or job.get("Stop"):
+            return
+        self._api.revert(str(job["ID"]), version - 1, version)
+
+    def _id(self, model: str) -> str:
+        return job_id(self._project, "worker", model)
+
+    def _deployment(self, name: str, version: int) -> dict[str, Any] | None:
+        listed = [one for one in self._api.deployments(name) if int(one["JobVersion"]) == version]
+        return max(listed, key=lambda one: int(one["CreateIndex"])) if listed else None
+
+    def _pin_of(self, job: Json, version: int) -> Pin:
+        if int(job["Version"]) != version:
+            try:
+                job = self._api.version(str(job["ID"]), version)
+            except NotFound:
+                return Pin("", 0)
+        return _pin(job) or Pin("", 0)
+
+
+def pinned(job: Json, pin: Pin, count: int) -> dict[str, Any]:
+    """A worker's job with a pin and so many canaries; where they stand is in worker.nomad.hcl. Pure."""
+    made = copy.deepcopy(dict(job))
+    made["Meta"] = {**(made.get("Meta") or {}), "rdv_pin": pin_text(pin)}
+    [group] = made["TaskGroups"]
+    group["Update"] = {**(group.get("Update") or {}), "Canary": count, "AutoRevert": True, "AutoPromote": False}
+    [task] = group["Tasks"]
+    task["Config"] = {**task["Config"], "args": [*task["Config"]["args"][:-1], pin_text(pin)]}
+    for service in task.get("Services") or ():
+        service["CanaryMeta"] = {**(service.get("CanaryMeta") or {}), "canary": pin_text(pin)}
+    return made
+
+
+def state_of(mark: str, pin: Pin, deployment: Json, allocations: list[dict[str, Any]]) -> CanaryState:
+    """How canaries stand, by their deployment and its allocations. Pure."""
+    group, status = _group(deployment), deployment["Status"]
+    wanted, healthy = int(group.get("DesiredCanaries") or 0), int(group.get("HealthyAllocs") or 0)
+    reasons = [f"{one['ID'][:8]}: {text}" for one in allocations for text in list(why(one))[-1:]]
+    reason = ""
+    if status == "successful":
+        state = "promoted"
+    elif status == "cancelled":
+        state = "gone"
+    elif status == "failed":
+        state, reason = "failed", "; ".join([deployment.get("StatusDescription") or "", *reasons]).strip("; ")
+    elif group.get("Promoted"):
+        state = "promoting"
+    else:
+        state, reason = ("healthy", "") if wanted and healthy >= wanted else ("starting", "; ".join(reasons))
+    return CanaryState(mark=mark, pin=pin, state=state, wanted=wanted, healthy=min(healthy, wanted), reason=reason)  # type: ignore[arg-type]
+
+
+def _group(deployment: Json) -> Json:
+    groups: list[Json] = list((deployment.get("TaskGroups") or {}).values())
+    return groups[0] if groups else {}
+
+
+def _pin(job: Json) -> Pin | None:
+    return read_pin((job.get("Meta") or {}).get("rdv_pin", ""))

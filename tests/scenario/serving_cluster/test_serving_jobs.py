@@ -1,0 +1,43 @@
+"""Gateways, workers, a decoy and a proxy as jobs of a cluster: applied, looked at, scaled, and taken away."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.live
+MODEL = "visit/m"
+
+
+def test_what_is_applied_answers(serving: Any) -> None:
+    """A plan is carried out exactly, answers through the proxy, is then no change, and is refused a second time."""
+    version = serving.train(2.0)
+    serving.rdv("deploy", MODEL, "--timeout", "0")
+    serving.settings(gateways=2, replicas=2)
+    file = serving.town.folder / "plan.json"
+    assert "gateway" in json.dumps(serving.rdv("plan", "--out", str(file), "-o", "json", code=2))
+    done = serving.rdv("apply", str(file), "-o", "json")
+    assert {one["name"]: one["healthy"] for one in done} == {
+        "gateway": 2, f"worker {MODEL}": 2, "decoy": 1, "proxy": 1,
+    }  # fmt: skip
+    assert ask(serving.port()) == {"version": version, "answer": 5.0}
+    serving.rdv("plan", code=0)
+    assert "planned" in serving.rdv("apply", str(file), code=8)
+    status = serving.rdv("status", "-o", "json")
+    assert len(status["gateways"]) == len(status["workers"]) == 2
+    second = serving.train(1.0)
+    released = serving.rdv("deploy", MODEL, "-o", "json")
+    assert (released["version"], released["replicas"]) == (second, 2)
+    assert ask(serving.port()) == {"version": second, "answer": 4.0}
+
+
+def ask(port: int) -> dict[str, Any]:
+    """The version that answers for an age of three, and its answer."""
+    body, kind = json.dumps({"age": 3}).encode(), {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/goals/visit/score", body, kind)
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        found = json.load(reply)
+    return {name: found[name] for name in ("version", "answer")}
