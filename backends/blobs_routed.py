@@ -9,8 +9,8 @@ from pathlib import Path
 from rdv.backends.keys import check_prefix
 from rdv.backends.ports import Blobs
 
-SERVED = frozenset({"train", "@registry"})
-"""First segments of keys that belong with the models: models, and what the registry is restored from."""
+SERVED = frozenset({"train", "@contracts", "@registry"})
+"""First segments of keys that belong with the models: models, what restores the registry, what consumers expect."""
 
 
 class RoutedBlobs:

@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "promote": Entry("rollouts", "promote", "Serve the version of MODEL that a rollout tries out."),
         "rollouts": Entry("rollouts", "rollouts", "List rollouts: how each stands or ended, and why."),
         "rollback": Entry("deploy", "rollback", "Go back to the version of MODEL that was served before."),
+        "contract": Entry("contract", "contract", "Record what consumers expect of a goal, and hold it to that."),
         "load": Entry("load", "load", "Send GOAL requests at a steady rate and hold the answers against a budget."),
         "status": Entry("status", "status", "Show goals, models, versions, latencies and the ledger."),
     },

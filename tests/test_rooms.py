@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "terraform_rights": set(),
     "gitlab_stages": set(),
 }
-VENDORS = {"nomad", "consul", "hvac", "boto3", "botocore", "hdfs"}
+VENDORS = {"nomad", "consul", "hvac", "boto3", "botocore", "hdfs", "pact"}
 # Too slow for `rdv --help`: the command line imports them inside a command, if at all.
 HEAVY = VENDORS | {
     "luigi", "numpy", "scipy", "pandas", "lightgbm", "catboost", "pyarrow", "statsmodels", "httptools", "uvloop",
@@ -41,6 +41,7 @@ DISTRIBUTIONS = {
     "nomad": "python-nomad",
     "consul": "py-consul",
     "grpc": "grpcio",
+    "pact": "pact-python",
     "google": "protobuf",
 }
 # Installed by the one of ours that it is part of.

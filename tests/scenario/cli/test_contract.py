@@ -1,0 +1,108 @@
+"""`rdv contract` as consumers' and providers' pipelines type it, with a pact that pact-python's own tests make."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from rdv.errors import Exit
+
+CONSUMER = """
+import json, sys, urllib.request
+from pathlib import Path
+from pact import Pact, match
+pact = Pact("web shop", "shop").with_specification("V4")
+body = {"customer": "c1", "plan": "pro", "months": 3, "calls": 1, "spend": 10.5}
+(pact.upon_receiving("a score for a customer").given("a model is served")
+    .with_request("POST", "/v1/goals/churn/score").with_body(json.dumps(body), "application/json")
+    .will_respond_with(200).with_body({"answer": match.number(0.5), "source": match.str("tier 1")}, "application/json"))
+with pact.serve() as server:
+    request = urllib.request.Request(
+        f"{server.url}/v1/goals/churn/score", json.dumps(body).encode(), {"content-type": "application/json"})
+    assert json.load(urllib.request.urlopen(request))["answer"] == 0.5
+pact.write_file(Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def pact(tmp_path: Path, require: Callable[..., str]) -> Path:
+    """A pact file that a consumer's test has made."""
+    require("pact", remedy="pip install pact-python")
+    folder = tmp_path / "made"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", CONSUMER, str(folder)], capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    (file,) = folder.glob("*.json")
+    return file
+
+
+def edited(file: Path, change: Callable[[dict[str, Any]], None], to: Path) -> Path:
+    """The pact with a change."""
+    told = json.loads(file.read_text())
+    change(told)
+    to.write_text(json.dumps(told))
+    return to
+
+
+def test_a_gateway_is_held_to_its_consumers(serving: Any, pact: Path, tmp_path: Path) -> None:
+    """A published contract is verified against schema and gateway; a value that differs is 7, with consumer and field."""
+    rdv = serving.rdv
+    assert rdv.json("contract", "verify") == []
+    (row,) = rdv.json("contract", "publish", str(pact))
+    assert (row["consumer"], row["goal"], row["interactions"], row["new"]) == ("web shop", "churn", 1, True)
+    assert rdv.json("contract", "publish", str(pact))[0]["new"] is False
+    assert [one["consumer"] for one in rdv.json("contract", "list")] == ["web shop"]
+    told = rdv.json("contract", "verify", "--junit", "contract.xml")
+    assert [(one["against"], one["kept"]) for one in told] == [("schema", True), ("gateway", True)]
+    suite = ElementTree.parse(serving.folder / "contract.xml").getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "0")
+
+    def exact(told: dict[str, Any]) -> None:
+        told["consumer"]["name"] = "strict app"
+        told["interactions"][0]["response"].pop("matchingRules")
+
+    strict = edited(pact, exact, tmp_path / "strict.json")
+    refused = rdv("contract", "verify", "--from", str(strict), "--junit", "contract.xml")
+    assert refused.returncode == Exit.REFUSED
+    assert "'strict app'" in refused.stderr
+    assert "answer" in refused.stderr
+    assert refused.stderr.count("rdv: ") == 1
+    assert b"<failure" in (serving.folder / "contract.xml").read_bytes()
+    url = rdv.json("status")["gateways"][0]["url"]
+    assert len(rdv.json("contract", "verify", "--url", url, "--goal", "churn")) == 2
+
+
+def test_a_schema_change_is_refused_before_anything_runs(new_project: Any, pact: Path, tmp_path: Path) -> None:
+    """Nothing serves: a schema that takes a plan away breaks the consumer by name and field; withdrawing frees it."""
+    rdv = new_project
+    (rdv.folder / "contracts" / "consumers").mkdir(parents=True, exist_ok=True)
+    assert rdv("contract", "publish", str(pact)).returncode == 0
+    assert rdv.json("contract", "verify", "--schema-only")[0]["kept"] is True
+    schema = rdv.folder / "schemas" / "churn.json"
+    told = json.loads(schema.read_text())
+    told["properties"]["plan"]["enum"] = ["basic", "plus"]
+    schema.write_text(json.dumps(told))
+    refused = rdv("contract", "verify", "--schema-only", "--junit", "contract.xml")
+    assert refused.returncode == Exit.REFUSED
+    assert "consumer 'web shop' of goal 'churn': field plan" in refused.stderr
+    assert rdv("contract", "verify", "--url", "http://127.0.0.1:1").returncode == Exit.UNREACHABLE
+
+    def other(told: dict[str, Any]) -> None:
+        told["interactions"][0]["request"]["path"] = "/v1/goals/fraud/score"
+
+    stranger = rdv("contract", "publish", str(edited(pact, other, tmp_path / "other.json")))
+    assert stranger.returncode == Exit.USAGE
+    assert "contract of goal 'fraud'" in stranger.stderr
+    assert rdv("contract", "withdraw", "nobody", "--yes").returncode == Exit.USAGE
+    assert rdv("contract", "withdraw", "web shop", "--yes").returncode == 0
+    assert rdv.json("contract", "verify", "--schema-only") == []
+    empty = tmp_path / "empty.json"
+    empty.write_text("{}")
+    assert rdv("contract", "publish", str(empty)).returncode == Exit.USAGE
