@@ -121,10 +121,10 @@ def _interaction(told: Mapping[str, Any], major: int) -> Interaction:
 
 def _body(message: Mapping[str, Any], major: int) -> Any:
     """A message's body: bytes when it is no JSON, _ABSENT when it says nothing about it."""
-    body = message.get("body", _ABSENT)
+    body: Any = message.get("body", _ABSENT)
     if body is _ABSENT or (body is None and major >= 4):
         return _ABSENT
-    if major < 4:
+    if major < 4 or not isinstance(body, Mapping):
         return body
     content, encoded = body.get("content", _ABSENT), body.get("encoded", False)
     if content is _ABSENT or content is None:

@@ -51,7 +51,7 @@ def edited(file: Path, change: Callable[[dict[str, Any]], None], to: Path) -> Pa
 
 
 def test_a_gateway_is_held_to_its_consumers(serving: Any, pact: Path, tmp_path: Path) -> None:
-    """A published contract is verified against schema and gateway; a value that differs is 7, with consumer and field."""
+    """A recorded contract is held against schema and gateway; a value that differs is 7, with consumer and field."""
     rdv = serving.rdv
     assert rdv.json("contract", "verify") == []
     (row,) = rdv.json("contract", "publish", str(pact))
