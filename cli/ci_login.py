@@ -2,7 +2,7 @@
 
 The environment's place in Vault names the variable (`jwt_env=VAULT_ID_TOKEN`). Tokens for other servers are secrets in
 Vault, below `ci/`, one a file that the environment's places name below `.rdv/ci/`; they are written there while a stage
-runs.
+runs. They may lie in a place of their own, RDV_CI_TOKENS_ENV, which the environment's workloads cannot read.
 """
 
 from __future__ import annotations
@@ -77,11 +77,22 @@ def logged_in(project: Project, env: str) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
+def _reading_tokens(project: Project, env: str) -> Project:
+    """The project with the place of the pipeline's tokens as that of an environment's secrets."""
+    replace = msgspec.structs.replace
+    place = os.environ.get(f"RDV_CI_TOKENS_{env.upper()}", "")
+    if not place:
+        return replace(project, env=env)
+    settings = project.config.environments
+    changed = replace(project.config, environments={**settings, env: replace(settings[env], secrets=place)})
+    return replace(project, env=env, config=changed)
+
+
 def _write_tokens(project: Project, env: str, found: Mapping[str, str]) -> list[Path]:
     from rdv.backends import select
 
     wanted = sorted({Path(name) for place in found.values() if (name := option(place, "token_file"))})
-    secrets = select.secrets(msgspec.structs.replace(project, env=env), os.environ)
+    secrets = select.secrets(_reading_tokens(project, env), os.environ)
     made = []
     for file in (one for one in wanted if one.is_relative_to(FOLDER)):
         path = project.folder / file

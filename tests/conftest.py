@@ -217,6 +217,19 @@ def authorities() -> Any:
 
 
 @pytest.fixture(scope="session")
+def issuers() -> Any:
+    """The module with who signs id_tokens for tests."""
+    return _module("issuers", "issuer.py")
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[Any]:
+    """A private package index, running, with nothing in it."""
+    with _module("index_servers", "index_server.py").index_server(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def new_dev_cluster() -> Iterator[Callable[[], Any]]:
     """new_dev_cluster(): a whole cluster on ports of its own, not up yet, gone with the session at the latest."""
     with contextlib.ExitStack() as stack:

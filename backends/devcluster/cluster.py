@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from rdv.backends.devcluster import environments, leftovers, rights
+from rdv.backends.devcluster import environments, gitlab, leftovers, rights
 from rdv.backends.devcluster.adopted import boot, born
 from rdv.backends.devcluster.nomad import NomadServers
 from rdv.backends.devcluster.parents import register_parents
@@ -127,6 +127,20 @@ class DevCluster:
         server: `nomad-batch`, `nomad-services`, `consul` or `vault`.
         """
         return environments.token_file(self.folder / "tokens", env, server)
+
+    def take_gitlab(self, issuer: str, jwks_url: str, project: str, audience: str) -> dict[str, str]:
+        """Have Vault take the id_tokens of a GitLab project's jobs; the variables that its pipeline needs.
+
+        The cluster has to be up, by this object or by a call of its `up`, which is quick when nothing is missing.
+        """
+        state = self._known_state()
+        where = (issuer, jwks_url, project, audience)
+        gitlab.wire_gitlab(self.servers.vault, *where, self.folder / "tokens")
+        at, every = addresses(self.folder, state), self.environments()
+        found: dict[str, str] = {}
+        for env in gitlab.ENVIRONMENTS:
+            found |= gitlab.variables(env, every[env], at.vault)
+        return found
 
     def _known_state(self) -> State:
         state = self._state or read_state(self.folder)
