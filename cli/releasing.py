@@ -42,7 +42,13 @@ def rollback(project: Project, model: str, timeout_s: float) -> dict[str, Any]:
     from rdv.cli import rolling
 
     require_model(project, model)
-    return rolling.end(project, model, timeout_s) or undo(project, model, timeout_s)
+    unfinished = rolling.is_unfinished(project, model)
+    found = rolling.end(project, model, timeout_s)
+    if found is None:
+        found = undo(project, model, timeout_s)
+        if unfinished:
+            rolling.settle_newest(project, model, timeout_s)
+    return found
 
 
 def undo(project: Project, model: str, timeout_s: float) -> dict[str, Any]:

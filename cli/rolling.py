@@ -9,12 +9,13 @@ from rdv.cli.model_views import find_version
 from rdv.cli.options import require_model
 from rdv.cli.output import note
 from rdv.cli.releasing import followed, verified, who
-from rdv.errors import Refused, Unreachable
+from rdv.errors import Refused, TimedOut, Unreachable
 
 if TYPE_CHECKING:
     from rdv.backends.ports import Registry
     from rdv.config import Project
     from rdv.records import Rollout
+    from rdv.releases.actuation import Actuator
 
 Record = dict[str, Any]
 
@@ -39,18 +40,21 @@ def begin(
     if now is not None and not now.on:
         finish(project, registry, now)
     row = rollout.start(registry, model, version.version, who(), clock, canaries, share)
+    runs = actuator(project)
+    if runs is not None:
+        row = rollout.marked(registry, row, runs.begin(row), who(), clock)
     if not timeout_s:
         note("nobody was waited for: the same command with --timeout has the canaries answer once they can")
         return record(row)
     try:
-        in_force(project, row, timeout_s)
+        in_force(project, row, timeout_s, runs)
     except Refused as error:
         ended = rollout.roll_back(registry, model, who(), clock, error.what)
         if ended is not None:
             finish(project, registry, ended)
         raise Refused(f"{error.what}; the rollout is over", f"see `rdv rollouts {model}`") from None
     row = rollout.begin(registry, row, who(), clock)
-    gateways = in_force(project, row, max(0.0, timeout_s - (time.monotonic() - began)))
+    gateways = in_force(project, row, max(0.0, timeout_s - (time.monotonic() - began)), runs)
     return record(row, gateways, time.monotonic() - began)
 
 
@@ -85,26 +89,71 @@ def end(project: Project, model: str, timeout_s: float) -> Record | None:
 
 
 def finish(project: Project, registry: Registry, row: Rollout, timeout_s: float = 10.0) -> int:
-    """Do what an ended rollout asks for: gateways assign nobody, its canaries end or stay. How many gateways do so."""
+    """Do what an ended rollout asks for: gateways assign nobody, its canaries end or stay. How many gateways do so.
+
+    What runs the canaries is told even when gateways are too slow; then TimedOut, and the same command goes on.
+    """
     from rdv.releases import rollout
 
     if rollout.is_closed(registry, row):
         return 0
-    gateways = 0
+    gateways, late = 0, None
     if timeout_s:
         try:
             gateways = in_force(project, row, timeout_s)
         except Unreachable as nobody:
             note(f"{row.state.value}; {nobody}")
+        except TimedOut as error:
+            late = error
+    settle(project, row, timeout_s)
+    if late is not None:
+        raise late
     rollout.close(registry, row)
     return gateways
 
 
-def in_force(project: Project, row: Rollout, timeout_s: float) -> int:
+def settle(project: Project, row: Rollout, timeout_s: float) -> None:
+    """Have a cluster make an ended rollout's canaries its workers, or end them; on one machine they follow the row."""
+    runs = actuator(project)
+    if runs is not None:
+        runs.end(row, timeout_s)
+
+
+def is_unfinished(project: Project, model: str) -> bool:
+    """Whether the model's newest rollout is on, or everything that its end asks for is not done."""
+    from rdv.backends import select
+    from rdv.releases import rollout
+
+    registry = select.registry(project)
+    row = rollout.current(registry, model)
+    return row is not None and not rollout.is_closed(registry, row)
+
+
+def settle_newest(project: Project, model: str, timeout_s: float) -> None:
+    """As `settle`, for the model's newest rollout."""
+    from rdv.backends import select
+    from rdv.releases import rollout
+
+    row = rollout.current(select.registry(project), model)
+    if row is not None and not row.on:
+        settle(project, row, timeout_s)
+
+
+def actuator(project: Project) -> Actuator | None:
+    """What runs canaries in a project's environment; None where the supervisor of `rdv serve` does."""
+    from rdv.backends import select
+    from rdv.releases.actuation import Actuator
+
+    if not select.is_remote(project, "services"):
+        return None
+    return Actuator(select.canaries(project), select.services(project))
+
+
+def in_force(project: Project, row: Rollout, timeout_s: float, runs: Actuator | None = None) -> int:
     """Return how many gateways do what a row says, once all of them do."""
     from rdv.serving.rollout_status import wait_until_tried
 
-    return wait_until_tried(project, row, timeout_s)
+    return wait_until_tried(project, row, timeout_s, lambda: None if runs is None else runs.check(row))
 
 
 def record(row: Rollout, gateways: int = 0, waited_s: float | None = None) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -16,16 +17,20 @@ from rdv.serving.status import LOOK_S, ServingStatus, look
 from rdv.serving.worker import WorkerDetails
 
 
-def wait_until_tried(project: Project, rollout: Rollout, timeout_s: float) -> int:
+def wait_until_tried(
+    project: Project, rollout: Rollout, timeout_s: float, check: Callable[[], None] = lambda: None
+) -> int:
     """How many gateways do what a rollout's row says, once all do: see its canaries, or assign nobody any more.
 
-    Raises Refused when a canary cannot serve its version, Unreachable at once when nobody serves, TimedOut.
+    check: called at every look; what it raises ends the waiting. Raises Refused when a canary cannot serve its version,
+    Unreachable at once when nobody serves, TimedOut.
     """
     if rollout.model not in project.config.models:
         raise NotFound(f"there is no model {rollout.model!r} in rdv.toml", "see `rdv models list`")
     began = time.monotonic()
     with FolderWatch(records_folder(project.run_folder)) as watch:
         while True:
+            check()
             status = look(project)
             missing = _missing(project, status, rollout)
             if not missing:
@@ -39,7 +44,7 @@ def wait_until_tried(project: Project, rollout: Rollout, timeout_s: float) -> in
 def _missing(project: Project, status: ServingStatus, rollout: Rollout) -> str:
     """What is still missing until all gateways do what a row says; empty when nothing is."""
     if not status.gateways:
-        if status.supervisor is None:
+        if status.supervisor is None and not status.wanted:
             raise Unreachable(f"no gateway of {project.folder} answers", "`rdv serve` starts it")
         return "no gateway answers yet"
     _raise_refusal(status, rollout)

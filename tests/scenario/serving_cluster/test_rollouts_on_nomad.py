@@ -1,0 +1,112 @@
+"""Canaries as instances of a worker's job on Nomad: begun, answering, promoted, dropped, and finished after a kill."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from rdv.records import Pin
+
+pytestmark = pytest.mark.live
+MODEL = "visit/m"
+KILLED = """
+import os, signal, sys
+from rdv.backends import registry_consul
+at = int(sys.argv.pop(1))
+put = registry_consul.ConsulRegistry.put
+def counted(self, *arguments, **more):
+    global at
+    at -= 1
+    if not at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return put(self, *arguments, **more)
+registry_consul.ConsulRegistry.put = counted
+from rdv.cli.main import main
+sys.exit(main())
+"""
+
+
+def killed(serving: Any, at: int, *words: str) -> None:
+    """Type a command that is killed before its so-manieth write to the registry."""
+    argv = [sys.executable, "-P", "-c", KILLED, str(at), *words, "--env", "dev"]
+    done = subprocess.run(argv, cwd=serving.town.folder, capture_output=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done
+
+
+@pytest.fixture
+def served(serving: Any) -> Any:
+    """Two gateways and two workers of a first version."""
+    serving.first = serving.train(2.0)
+    serving.rdv("deploy", MODEL, "--timeout", "0")
+    serving.settings(gateways=2, replicas=2)
+    serving.rdv("apply")
+    return serving
+
+
+def found(serving: Any) -> None:
+    """Wait until the proxy passes its check, so that clients find it."""
+
+    def there() -> bool:
+        try:
+            return bool(serving.port())
+        except ValueError:
+            return False
+
+    serving.town.until(there)
+
+
+def healthy(serving: Any) -> list[bool]:
+    """Whether each running worker is a canary."""
+    return [one.canary for one in serving.job("worker", MODEL).instances if one.state == "running"]
+
+
+def test_canaries_are_promoted_and_dropped_under_load(served: Any) -> None:
+    """Beside the old workers, pinned in the job's spec; promoted they are the workers, dropped the job is as before.
+
+    No request is lost; after a rollback nobody is answered by the canary.
+    """
+    second = served.train(1.5)
+    ask = ["deploy", MODEL, "--canary", "2", "--share", "0.5", "--timeout", "240"]
+
+    def promoted() -> None:
+        killed(served, 2, *ask)  # its canaries run, and nobody has written down their mark
+        told = served.rdv(*ask, "-o", "json")
+        assert (told["state"], told["gateways"], told["version"]) == ("canary", 2, second)
+        assert sorted(healthy(served)) == [False, False, True, True]
+        assert served.job("worker", MODEL).pin == Pin(second, 2)
+        time.sleep(2.0)
+        killed(served, 2, "promote", MODEL)  # it is decided, and the pointer has not moved
+        served.rdv("promote", MODEL, "--timeout", "240")
+
+    found(served)
+    load = served.under_load(50.0, promoted)
+    assert not load.lost
+    assert set(load.statuses) == {200}
+    assert set(load.versions) == {served.first, second}
+    assert [row["state"] for row in served.rdv("rollouts", MODEL, "-o", "json")] == ["promoted"]
+    assert healthy(served).count(False) == 2
+
+    third = served.train(1.0)
+    over = 0.0
+
+    def rolled_back() -> None:
+        nonlocal over
+        served.rdv(*ask, "-o", "json")
+        time.sleep(2.0)
+        began = time.monotonic()
+        killed(served, 2, "rollback", MODEL)
+        over = time.monotonic()
+        assert over - began < 60
+        assert served.rdv("rollback", MODEL, "-o", "json")["state"] == "rolled_back"
+
+    found(served)
+    load = served.under_load(50.0, rolled_back, after_s=3.0)
+    assert not load.lost
+    assert load.versions[third][1] < over + 1.0
+    assert served.job("worker", MODEL).pin == Pin(second, 2)
+    assert [row["state"] for row in served.rdv("rollouts", MODEL, "-o", "json")] == ["rolled_back", "promoted"]
