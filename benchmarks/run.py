@@ -29,6 +29,7 @@ SCENARIOS: dict[str, tuple[str, ...]] = {
     "command_start": ("help-ms", "help-imports"),
     "closed_loop": ("closed-32", "closed-1", "closed-32-share-of-echo", "closed-1-share-of-echo"),
     "open_loop": ("open-100-p50", "open-100-p99", "open-833-p99", "open-833-lost", "open-833-defaults"),
+    "grpc_bus": ("grpc-closed-32", "grpc-100-p50"),
     "hot_swap": ("swap-lost", "swap-defaults", "swap-p99"),
     "canary_rollout": ("canary-rollback", "canary-lost", "canary-defaults"),
     "worker_faults": ("kill-missing", "stop-missing"),

@@ -137,12 +137,12 @@ def rdv_serve(project: BenchProject) -> Iterator[Server]:
 
 
 @contextmanager
-def ours() -> Iterator[tuple[BenchProject, Server]]:
-    """A fresh project in a temporary folder, served."""
+def ours(bus: Callable[[Path], str] = lambda folder: "frames:") -> Iterator[tuple[BenchProject, Server]]:
+    """A fresh project in a temporary folder, served. bus: puts there what a bus needs, and returns its setting."""
     from project import BenchProject
 
     with tempfile.TemporaryDirectory(prefix="rdv-bench-") as folder:
-        project = BenchProject(Path(folder))
+        project = BenchProject(Path(folder), bus(Path(folder)))
         with rdv_serve(project) as server:
             yield project, server
 
