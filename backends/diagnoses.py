@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,8 @@ def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
         yield from _guarded("consul catalog", _catalog(project, place, environ))
     if place := _server_place(project, "secrets", "vault"):
         yield from _guarded("vault", diagnosis_vault.diagnose(place, environ, role))
+    if select.bus(project).scheme == "grpc":
+        yield from _guarded("bus certificate", _bus(project))
     if cluster:
         sizes = project.config.train.memory_mb
         found = diagnosis_nomad.diagnose(cluster, environ, project.env, sizes, project.folder)
@@ -45,6 +49,18 @@ def _catalog(project: Project, place: str, environ: Mapping[str, str]) -> Iterat
     from rdv.backends import diagnosis_consul
 
     yield from diagnosis_consul.diagnose_catalog(place, environ, select.gateway_service(project))
+
+
+def _bus(project: Project) -> Iterator[Seen]:
+    from rdv.backends.diagnosis import Seen, span
+
+    source, domain = select.certificates(project, "doctor")
+    if source is None:
+        yield Seen("bus certificate", None, "none: whoever reaches the bus takes part in it")
+        return
+    left_s = source.current().until - time.time()
+    lasts = f", for {span(left_s)}" if left_s < math.inf else ""
+    yield Seen("bus certificate", True, f"to be had{f' below {domain}' if domain else ''}{lasts}")
 
 
 def _store(project: Project, environ: Mapping[str, str], setting: str, place: str) -> Iterator[Seen]:

@@ -12,7 +12,7 @@ from rdv.errors import ConfigError
 
 _HINT = "write frames:, or grpc:?tls=files&cert=FILE&key=FILE&ca=FILE, or grpc:?tls=vault&mount=pki&role=NAME"
 _OPTIONS = {"off": set[str](), "files": {"cert", "key", "ca"}, "vault": {"mount", "role"}}
-_SOME = {"off": set[str](), "files": {"domain"}, "vault": {"domain", "ttl_s"}}
+_SOME = {"off": {"compress_kb"}, "files": {"domain", "compress_kb"}, "vault": {"domain", "ttl_s", "compress_kb"}}
 TTL_S = 86400.0
 MIN_TTL_S = 1.0
 
@@ -23,6 +23,7 @@ class BusPlace(msgspec.Struct, frozen=True, kw_only=True):
     tls, for gRPC: both ends' certificates are `files` (cert, key, ca: PEM, relative to rdv.toml), or come from `vault`
     (mount and role of its PKI; for ttl_s, renewed in time), or there are none (`off`). domain: names in certificates
     lie below it, `gateway.DOMAIN` for a gateway; empty: a gateway's bears its host, subscribers' any name.
+    compress_kb: from which size on batches are compressed, 0: never.
     """
 
     scheme: Literal["frames", "grpc"] = "frames"
@@ -34,6 +35,7 @@ class BusPlace(msgspec.Struct, frozen=True, kw_only=True):
     role: str = ""
     domain: str = ""
     ttl_s: float = TTL_S
+    compress_kb: int = 0
 
 
 def parse_bus(text: str, env: str) -> BusPlace:
@@ -58,14 +60,18 @@ def parse_bus(text: str, env: str) -> BusPlace:
         raise ConfigError(f"{text!r} has options that tls={tls} does not know: {', '.join(unknown)}", _HINT)
     if tls == "vault":
         options.setdefault("domain", f"{env}.rdv.internal")
-    return msgspec.convert({"scheme": scheme, "tls": tls, **options, "ttl_s": _ttl_s(text, options)}, BusPlace)
+    numbers = {
+        "ttl_s": _number(text, options, "ttl_s", TTL_S, MIN_TTL_S),
+        "compress_kb": round(_number(text, options, "compress_kb", 0, 0)),
+    }
+    return msgspec.convert({"scheme": scheme, "tls": tls, **options, **numbers}, BusPlace)
 
 
-def _ttl_s(text: str, options: dict[str, str]) -> float:
+def _number(text: str, options: dict[str, str], name: str, default: float, least: float) -> float:
     try:
-        ttl_s = float(options.get("ttl_s", TTL_S))
+        number = float(options.get(name, default))
     except ValueError:
-        ttl_s = math.nan
-    if not MIN_TTL_S <= ttl_s < math.inf:
-        raise ConfigError(f"{text!r}: ttl_s is a number of seconds, at least {MIN_TTL_S:g}")
-    return ttl_s
+        number = math.nan
+    if not least <= number < math.inf:
+        raise ConfigError(f"{text!r}: {name} is a number, at least {least:g}")
+    return number

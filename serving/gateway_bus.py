@@ -87,7 +87,11 @@ class GrpcBus:
         self._catalog = None if select.is_task() else select.catalog(project)
         self._service = select.gateway_service(project) if self._catalog else ""
         self._new: Callable[[OnScores, OnLost], GrpcHub] = functools.partial(
-            GrpcHub, gateway, on_refused=_refused, domain=self._certificate.domain
+            GrpcHub,
+            gateway,
+            on_refused=_refused,
+            domain=self._certificate.domain,
+            compress_bytes=select.bus(project).compress_kb << 10,
         )
         self._hub: GrpcHub
         self._port = 0

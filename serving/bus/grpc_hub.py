@@ -32,6 +32,7 @@ class GrpcHub(Exchange):
     """A hub that subscribers on other hosts dial; `gateway` is the return address that it tells them.
 
     domain: subscribers' certificates must bear a name below it; empty: any of the certificate authority's will do.
+    compress_bytes: from which size on a batch is compressed, 0: never.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class GrpcHub(Exchange):
         clock: Clock = SystemClock(),  # noqa: B008 - stateless
         on_refused: Callable[[str], None] = lambda reason: None,
         domain: str = "",
+        compress_bytes: int = 0,
     ) -> None:
         super().__init__(on_scores, on_lost, limits, clock, lambda batch: proto.encode_batch(batch, clock.monotonic()))
         self.gateway, self.on_refused, self.domain = gateway, on_refused, domain
-        self.monotonic = clock.monotonic
+        self.monotonic, self.compress_bytes = clock.monotonic, compress_bytes
         self.seats: set[_Seat] = set()
         self.emptied = asyncio.Event()
         self._server: Any = None
@@ -188,11 +190,17 @@ class _Seat:
 
     async def _hand_over(self) -> None:
         outgoing, write, now = self._outgoing, self._context.write, self._hub.monotonic
+        context, large = self._context, self._hub.compress_bytes
+        if large:
+            context.set_compression(grpc.Compression.Gzip)
         if self._identity is not None:
             await write(proto.encode_welcome(self._hub.gateway))
         while True:
             while outgoing:
-                await write(proto.stamped(outgoing.popleft(), now()))
+                data = proto.stamped(outgoing.popleft(), now())
+                if large and len(data) < large:
+                    context.disable_next_message_compression()
+                await write(data)
             if self._parting is not None:
                 break
             self._work.clear()

@@ -149,6 +149,31 @@ def run() -> Callable[..., None]:
     return running
 
 
+@pytest.mark.parametrize("compress_bytes", [0, 1, 4000])
+def test_compressed_batches_are_read(stubs: Any, compress_bytes: int) -> None:
+    """Large batches may be compressed and small ones not: any client's library undoes that by itself."""
+
+    async def work() -> None:
+        told = Told()
+        hub = GrpcHub("gw-1", told.note, compress_bytes=compress_bytes)
+        hub.expect(TOPIC, SCHEMA, ["champion"])
+        port = await hub.listen("127.0.0.1", 0)
+        worker = StubWorker(stubs, port)
+        await until(lambda: hub.replicas(TOPIC))
+        for at, plan in enumerate(("x", "y" * 100_000), start=1):
+            batch = requests(math.inf)
+            batch.strings = [[plan, None], ["", plan]]
+            hub.publish(batch)
+            await until(lambda at=at: len(told.scores) == at or worker.problem)
+        assert [message.requests.strings[0].values[0] for message in worker.seen[1:]] == ["x", "y" * 100_000]
+        await asyncio.to_thread(worker.leave)
+        await hub.close()
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(work())
+
+
 async def until(true: Callable[[], object]) -> None:
     """Wait for something that happens in another thread."""
     while not true():

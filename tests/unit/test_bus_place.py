@@ -11,6 +11,7 @@ from rdv.errors import ConfigError
     [
         ("frames:", BusPlace()),
         ("grpc:?tls=off", BusPlace(scheme="grpc")),
+        ("grpc:?tls=off&compress_kb=64", BusPlace(scheme="grpc", compress_kb=64)),
         (
             "grpc:?tls=files&cert=a/c.pem&key=a/k.pem&ca=ca.pem",
             BusPlace(scheme="grpc", tls="files", cert="a/c.pem", key="a/k.pem", ca="ca.pem"),
@@ -44,6 +45,7 @@ def test_buses(text: str, place: BusPlace) -> None:
         ("grpc:host:1", "is not a bus"),
         ("grpc:", "does not say who is let in"),
         ("grpc:?tls=on", "does not say who is let in"),
+        ("grpc:?tls=off&compress_kb=-1", "compress_kb"),
         ("grpc:?tls=off&ca=x", "does not know: ca"),
         ("grpc:?tls=files&cert=c", "does not name ca, key"),
         ("grpc:?tls=files&cert=c&key=k&ca=", "does not name ca"),
