@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("requests")
 
-from rdv.backends import diagnosis_consul, diagnosis_nomad, diagnosis_store, diagnosis_vault
+from rdv.backends import diagnoses, diagnosis_consul, diagnosis_nomad, diagnosis_store, diagnosis_vault
 from rdv.backends.blobs_dir import DirBlobs
-from rdv.backends.diagnosis import CLOCK_S, Asked, Told, _ahead_s, options_of, token_of
+from rdv.backends.diagnosis import CLOCK_S, Asked, Seen, Told, _ahead_s, options_of, token_of
 from rdv.backends.ports import Blobs
+from rdv.config import Config, Environment, Project
 from rdv.errors import NotAuthorised
 
 
@@ -115,3 +117,21 @@ def test_a_store_is_asked_for_proof(tmp_path: Path) -> None:
         found = diagnosis_store.probe("artifacts", blobs)
         assert found.good is good, found
         assert list(blobs.keys("")) == []
+
+
+def test_the_bus_is_looked_at(tmp_path: Path, authorities: Any) -> None:
+    """A certificate that can be had passes, a broken one fails with a remedy, plain text is told and not judged."""
+
+    def found(bus: str) -> list[Seen]:
+        project = Project(tmp_path, Config(environments={"local": Environment(bus=bus)}))
+        return list(diagnoses.diagnose(project, {}))
+
+    assert found("frames:") == []
+    (plain,) = found("grpc:?tls=off")
+    assert (plain.good, "whoever reaches the bus" in plain.found) == (None, True)
+    setting = authorities.Authority().write(tmp_path)
+    (good,) = found(setting)
+    assert (good.good, good.found) == (True, f"to be had below {authorities.DOMAIN}")
+    (tmp_path / "key.pem").unlink()
+    (bad,) = found(setting)
+    assert (bad.good, "No such file" in bad.found, bool(bad.remedy)) == (False, True, True)
