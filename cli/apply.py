@@ -31,8 +31,9 @@ def plan(out: Path | None, remove: bool, project: Project, form: str) -> int:
     """Show what `rdv apply` would change on a cluster.
 
     That is serving jobs and their counts, parent jobs, policies. Nothing is changed here. Exit code 2 when there is
-    something to change. A policy that was put into the registry and is not rdv.toml's is to be taken out. Counts that
-    `rdv scale` has set stay, until rdv.toml's own number changes.
+    something to change, 7 when a schema breaks what a consumer has recorded with `rdv contract`. A policy that was put
+    into the registry and is not rdv.toml's is to be taken out. Counts that `rdv scale` has set stay, until rdv.toml's
+    own number changes.
     """
     from rdv.cli import applying
     from rdv.files import replace_file

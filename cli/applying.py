@@ -25,6 +25,7 @@ def make_plan(project: Project, remove: bool = False) -> Plan:
     services = select.services(project)
     if remove:
         return Plan(project=project.config.project, env=project.env, services=tuple(services.plan(())))
+    refuse_broken_contracts(project)
     return Plan(
         project=project.config.project,
         env=project.env,
@@ -32,6 +33,16 @@ def make_plan(project: Project, remove: bool = False) -> Plan:
         services=tuple(services.plan(service_jobs(project, services.folder))),
         policies=tuple(policies(project)),
     )
+
+
+def refuse_broken_contracts(project: Project) -> None:
+    """Return when the schemas keep what every recorded consumer expects; else Refused names consumer and field."""
+    from rdv.cli.contracting import judge, schema_records
+    from rdv.serving.contract_shelf import all_contracts, broken_contracts
+
+    contracts = all_contracts(project)
+    broken = broken_contracts(project, contracts=contracts)
+    judge(schema_records(contracts, broken), broken)
 
 
 def apply_plan(project: Project, plan: Plan, timeout_s: float) -> list[dict[str, Any]]:

@@ -26,7 +26,6 @@ _ANSWER_S = 5.0
 
 def publish(project: Project, file: Path) -> list[Record]:
     """Record a pact file for each goal that it is about; a record each."""
-    from rdv.backends import select
     from rdv.serving.contract_shelf import Shelf, folder_contracts
 
     if not file.is_file():
@@ -35,26 +34,24 @@ def publish(project: Project, file: Path) -> list[Record]:
     if not contract.goals:
         raise InputError(f"{file} asks no goal", "its paths begin with /v1/goals/GOAL/")
     _check_goals(project, [contract])
-    shelf = Shelf(select.blobs(project))
+    shelf = Shelf.of(project)
     published = [shelf.publish(contract, goal) for goal in contract.goals]
     return [{**_record(row), "new": new} for row, new in published]
 
 
 def listed(project: Project, goal: str) -> list[Record]:
     """A record for each contract that counts."""
-    from rdv.backends import select
     from rdv.serving.contract_shelf import Shelf
 
-    return [_record(row) for row in Shelf(select.blobs(project)).rows(goal) if not row.withdrawn]
+    return [_record(row) for row in Shelf.of(project).rows(goal) if not row.withdrawn]
 
 
 def withdraw(project: Project, consumer: str, goal: str) -> Record:
     """Record that a consumer expects nothing any more."""
-    from rdv.backends import select
     from rdv.cli.recorded import one_goal
     from rdv.serving.contract_shelf import Shelf
 
-    row = Shelf(select.blobs(project)).withdraw(one_goal(project, goal), consumer)
+    row = Shelf.of(project).withdraw(one_goal(project, goal), consumer)
     return {"goal": row.goal, "consumer": row.consumer, "number": row.number, "withdrawn": True}
 
 

@@ -1,6 +1,6 @@
 """Where a project keeps what its consumers expect: create-only rows of its artifact store, a folder beside rdv.toml.
 
-`@contracts/<goal>/<consumer>/<number>`: the newest of a consumer is what counts; one of no interactions withdraws it.
+`@contracts/<project>/<goal>/<consumer>/<number>`: the newest of a consumer and goal counts; `{}` withdraws it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shelf:
-    """The contracts in one store."""
+    """The contracts of one project in a store, which others may use as well."""
 
-    def __init__(self, blobs: Blobs) -> None:
-        self._blobs = blobs
+    def __init__(self, blobs: Blobs, project: str) -> None:
+        self._blobs, self._prefix = blobs, f"{PREFIX}{_encoded(project)}/"
+
+    @classmethod
+    def of(cls, project: Project) -> Shelf:
+        """The shelf of a project in its environment's store."""
+        return cls(select.blobs(project), project.config.project or project.folder.name)
 
     def publish(self, contract: Contract, goal: str) -> tuple[Row, bool]:
         """Make a contract the one that counts for its consumer and a goal; its row, and whether that was new.
@@ -52,7 +57,7 @@ class Shelf:
         new = data != contract.data
         if new:
             number += 1
-            self._blobs.create(_key(goal, contract.consumer, number), contract.data)
+            self._blobs.create(self._key(goal, contract.consumer, number), contract.data)
         return _row(goal, contract, number), new
 
     def withdraw(self, goal: str, consumer: str) -> Row:
@@ -60,7 +65,7 @@ class Shelf:
         number, data = self._newest(goal, consumer)
         if data in (b"", WITHDRAWN):
             raise NotFound(f"consumer {consumer!r} has no contract with {goal}", "see `rdv contract list`")
-        self._blobs.create(_key(goal, consumer, number + 1), WITHDRAWN)
+        self._blobs.create(self._key(goal, consumer, number + 1), WITHDRAWN)
         return Row(goal=goal, consumer=consumer, number=number + 1, digest="", interactions=0, withdrawn=True)
 
     def rows(self, goal: str = "") -> list[Row]:
@@ -79,8 +84,8 @@ class Shelf:
 
     def _current(self, goal: str) -> list[tuple[str, str, int, str, bytes]]:
         newest: dict[tuple[str, str], str] = {}
-        for key in self._blobs.keys(PREFIX + (f"{_encoded(goal)}/" if goal else "")):
-            at, consumer, _ = key.removeprefix(PREFIX).split("/")
+        for key in self._blobs.keys(self._prefix + (f"{_encoded(goal)}/" if goal else "")):
+            at, consumer, _ = key.removeprefix(self._prefix).split("/")
             newest[at, consumer] = key  # keys come sorted
         made = []
         for (at, consumer), key in newest.items():
@@ -90,10 +95,16 @@ class Shelf:
         return made
 
     def _newest(self, goal: str, consumer: str) -> tuple[int, bytes]:
-        keys = list(self._blobs.keys(_key(goal, consumer)))
+        keys = list(self._blobs.keys(self._key(goal, consumer)))
         if not keys:
             return 0, b""
         return int(keys[-1].rpartition("/")[2]), self._blobs.read(keys[-1]) or b""
+
+    def _key(self, goal: str, consumer: str, number: int = 0) -> str:
+        name = _encoded(consumer)
+        if len(name) > _MAX_NAME:
+            raise InputError(f"the consumer's name {consumer[:40]!r}... is too long", f"at most {_MAX_NAME} characters")
+        return f"{self._prefix}{_encoded(goal)}/{name}/" + (f"{number:08d}" if number else "")
 
 
 def folder_contracts(path: Path) -> list[Contract]:
@@ -112,7 +123,7 @@ def all_contracts(project: Project, goal: str = "") -> list[Contract]:
     """What is recorded for a project: in its environment's store and in `contracts/consumers`, each once."""
     folder = project.folder / FOLDER
     local = folder_contracts(folder) if folder.is_dir() and any(folder.rglob("*.json")) else []
-    stored = Shelf(select.blobs(project)).contracts(goal)
+    stored = Shelf.of(project).contracts(goal)
     found = {one.data: one for one in [*local, *stored] if not goal or goal in one.goals}
     return list(found.values())
 
@@ -134,13 +145,6 @@ def broken_contracts(project: Project, goal: str = "", contracts: list[Contract]
 def _row(goal: str, contract: Contract, number: int) -> Row:
     count = sum(one.goal == goal for one in contract.interactions)
     return Row(goal=goal, consumer=contract.consumer, number=number, digest=contract.digest, interactions=count)
-
-
-def _key(goal: str, consumer: str, number: int = 0) -> str:
-    name = _encoded(consumer)
-    if len(name) > _MAX_NAME:
-        raise InputError(f"the consumer's name {consumer[:40]!r}... is too long", f"{_MAX_NAME} characters at most")
-    return f"{PREFIX}{_encoded(goal)}/{name}/" + (f"{number:08d}" if number else "")
 
 
 def _encoded(name: str) -> str:

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rdv.backends import select
 from rdv.backends.blobs_dir import DirBlobs
 from rdv.backends.contracts_pact import checked
+from rdv.cli.applying import make_plan
 from rdv.config import Config, Goal, Project
-from rdv.errors import InputError, NotFound, RdvError
+from rdv.errors import InputError, NotFound, RdvError, Refused
 from rdv.schema import GoalSchema, compile_schema, probes
 from rdv.serving.contract_shelf import Shelf, all_contracts, broken_contracts
 from rdv.serving.contracts import Contract, read_contract, strangers, violations
@@ -207,13 +209,13 @@ def test_a_contract_of_another_goal_is_told() -> None:
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
     """An empty shelf."""
-    return Shelf(DirBlobs(tmp_path / "store"))
+    return Shelf(DirBlobs(tmp_path / "store"), "shop")
 
 
 @given(names=st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4, unique=True))
 def test_consumers_of_any_name_are_kept_apart(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
     """Whatever a consumer is called, its contract is found again under that name, and nobody else's is."""
-    shelf = Shelf(DirBlobs(tmp_path_factory.mktemp("store")))
+    shelf = Shelf(DirBlobs(tmp_path_factory.mktemp("store")), "shop")
     usable = [name for name in names if name.strip()]
     for name in usable:
         shelf.publish(contract(consumer=name), "churn")
@@ -256,7 +258,8 @@ def test_a_project_is_held_to_its_store_and_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "contracts" / "consumers"
     folder.mkdir(parents=True)
     (folder / "shop.json").write_bytes(pact())
-    store = Shelf(DirBlobs(project.state / "artifacts"))
+    store = Shelf.of(project)
+    Shelf(DirBlobs(project.state / "artifacts"), "another").publish(contract(consumer="theirs"), "churn")
     store.publish(contract(), "churn")
     store.publish(contract(consumer="app"), "churn")
     assert sorted(one.consumer for one in all_contracts(project)) == ["app", "web shop"]
@@ -264,6 +267,24 @@ def test_a_project_is_held_to_its_store_and_its_folder(tmp_path: Path) -> None:
     told = broken_contracts(project)
     assert sorted((one.consumer, one.field) for one in told) == [("app", "plan"), ("web shop", "plan")]
     assert "consumer 'app' of goal 'churn': field plan" in [one for one in told if one.consumer == "app"][0].sentence()
+
+
+def test_a_goal_that_is_gone_breaks_its_consumers(tmp_path: Path) -> None:
+    """A project that drops a goal is told who asks it."""
+    goal = Goal(schema=SCHEMA, budget_ms=80.0, default=0.5)
+    Shelf.of(Project(tmp_path, Config(project="shop", goals={"churn": goal}))).publish(contract(), "churn")
+    without = Project(tmp_path, Config(project="shop", goals={"fraud": goal}))
+    assert [(one.consumer, one.goal) for one in broken_contracts(without)] == [("web shop", "churn")]
+
+
+def test_a_plan_is_refused_before_the_cluster_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks a recorded consumer ends `rdv plan` with its name and the field."""
+    goal = Goal(schema=changed(plan=None), budget_ms=80.0, default=0.5)
+    project = Project(tmp_path, Config(project="shop", goals={"churn": goal}))
+    Shelf.of(project).publish(contract(), "churn")
+    monkeypatch.setattr(select, "services", lambda project: None)  # whatever is asked of it fails
+    with pytest.raises(Refused, match="consumer 'web shop' of goal 'churn': field plan"):
+        make_plan(project)
 
 
 def test_results_of_the_verifier_are_read() -> None:

@@ -10,6 +10,17 @@ import pytest
 
 pytestmark = pytest.mark.live
 MODEL = "visit/m"
+PACT = {
+    "consumer": {"name": "web shop"},
+    "provider": {"name": "town"},
+    "interactions": [
+        {
+            "description": "a score",
+            "request": {"method": "POST", "path": "/v1/goals/visit/score", "body": {"age": 3, "name": "x"}},
+            "response": {"status": 200},
+        }
+    ],
+}
 
 
 def test_what_is_applied_answers(serving: Any) -> None:
@@ -17,6 +28,11 @@ def test_what_is_applied_answers(serving: Any) -> None:
     version = serving.train(2.0)
     serving.rdv("deploy", MODEL, "--timeout", "0")
     serving.settings(gateways=2, replicas=2)
+    pact = serving.town.folder / "pact.json"
+    pact.write_text(json.dumps(PACT))
+    serving.rdv("contract", "publish", str(pact))
+    assert "consumer 'web shop' of goal 'visit': field name" in serving.rdv("plan", code=7)
+    serving.rdv("contract", "withdraw", "web shop", "--yes")
     file = serving.town.folder / "plan.json"
     assert "gateway" in json.dumps(serving.rdv("plan", "--out", str(file), "-o", "json", code=2))
     done = serving.rdv("apply", str(file), "-o", "json")
