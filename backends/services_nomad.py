@@ -27,6 +27,7 @@ from rdv.backends.services_nomad_api import ServicesApi
 from rdv.backends.services_nomad_follow import Following
 from rdv.backends.services_nomad_view import instances_of, is_rolling
 from rdv.errors import LostRace, NotFound, TimedOut
+from rdv.records import Pin
 
 Json = Mapping[str, Any]
 _LOOK_S = 0.1
@@ -134,20 +135,33 @@ class NomadServices:
             pin = read_pin(meta.get("rdv_pin", ""))
             if meta.get("rdv_count") == str(wanted.count):
                 count = int(known["TaskGroups"][0]["Count"])
-        draft = service_draft(self._api.namespace, self._options, self._consul, self._names, wanted, count, pin)
-        spec = self._api.parse(draft.id, draft.hcl(), draft.values())
-        index, diff = self._api.plan(spec)
-        # a scaling block counts as edited for ever: what tells are fields
-        differs = tuple(differences(diff)) if known is not None else ()
+        left = int((known["TaskGroups"][0].get("Update") or {}).get("Canary") or 0) if known is not None else 0
+        spec, index, differs = self._drafted(wanted, count, pin, left)
+        if left and differs:  # how many canaries a rollout had says nothing by itself; a change is to have none
+            spec, index, differs = self._drafted(wanted, count, pin, 0)
         same = known is not None and not differs
         return ServiceChange(
             job=name,
             name=wanted.name,
             change="unchanged" if same else "new" if known is None else "changed",
             index=index,
-            differs=differs[:_MOST_DIFFERENCES],
+            differs=differs[:_MOST_DIFFERENCES] if known is not None else (),
             spec={} if same else spec,
         )
+
+    def _drafted(
+        self, wanted: ServiceJob, count: int | None, pin: Pin | None, canaries: int
+    ) -> tuple[dict[str, Any], int, tuple[str, ...]]:
+        """A job's specification, the index of the one that is there, and in which fields they differ.
+
+        Fields: a scaling block counts as edited for ever.
+        """
+        draft = service_draft(
+            self._api.namespace, self._options, self._consul, self._names, wanted, count, pin, canaries
+        )
+        spec = self._api.parse(draft.id, draft.hcl(), draft.values())
+        index, diff = self._api.plan(spec)
+        return spec, index, tuple(differences(diff))
 
 
 def _name(meta: Json) -> str:

@@ -17,14 +17,21 @@ from rdv.backends.devcluster.programs import clean_environment, find_program, wr
 _LOOK_S = 2.0
 
 
-def consul_config(data: Path, ports: tuple[int, ...], management_token: str) -> dict[str, Any]:
-    """The agent's configuration. ports: http, grpc, dns, serf, server."""
+def consul_config(data: Path, ports: tuple[int, ...], management_token: str, joins: int = 0) -> dict[str, Any]:
+    """The agent's configuration. ports: http, grpc, dns, serf, server. joins: the serf port of the server that an agent
+
+    which is none itself belongs to.
+    """
     http, grpc, dns, serf, server = ports
+    tokens = {"agent": management_token}
+    kind: dict[str, Any] = {"node_name": "consul", "server": True, "bootstrap_expect": 1}
+    if joins:
+        kind = {"node_name": f"consul-{http}", "retry_join": [f"127.0.0.1:{joins}"], "retry_interval": "300ms"}
+    else:
+        tokens["initial_management"] = management_token
     return {
-        "node_name": "consul",
+        **kind,
         "datacenter": "dc1",
-        "server": True,
-        "bootstrap_expect": 1,
         "data_dir": str(data),
         "bind_addr": "127.0.0.1",
         "client_addr": "127.0.0.1",
@@ -44,7 +51,7 @@ def consul_config(data: Path, ports: tuple[int, ...], management_token: str) -> 
             "enabled": True,
             "default_policy": "deny",
             "enable_token_persistence": False,
-            "tokens": {"initial_management": management_token, "agent": management_token},
+            "tokens": tokens,
         },
     }  # fmt: skip
 
@@ -52,7 +59,7 @@ def consul_config(data: Path, ports: tuple[int, ...], management_token: str) -> 
 class ConsulServer:
     """A Consul server with its data below a folder. Keeps ports, token and data over stop and start.
 
-    ports: as in `consul_config`, free ones unless given. token: the management token, a new one unless given.
+    ports, joins: as in `consul_config`, free ports unless given. token: the management token, a new one unless given.
     """
 
     def __init__(
@@ -62,17 +69,18 @@ class ConsulServer:
         tied: bool = True,
         ports: Sequence[int] = (),
         token: str = "",
+        joins: int = 0,
     ) -> None:
         self._data, self._ports = folder / "data", Ports(0 if ports else 5)
         folder.mkdir(parents=True, exist_ok=True)
         numbers = tuple(ports) or self._ports.numbers
-        self.port = numbers[0]
+        self.port, self.serf = numbers[0], numbers[3]
         self.address = f"http://127.0.0.1:{self.port}"
         self.token = token or str(uuid.uuid4())
         config = folder / "consul.json"
-        write_private(config, json.dumps(consul_config(self._data, numbers, self.token)))
+        write_private(config, json.dumps(consul_config(self._data, numbers, self.token, joins)))
         argv = [str(find_program("consul", environ)), "agent", f"-config-file={config}"]
-        self.process = ServerProcess("consul", argv, clean_environment(environ), folder / "consul.log", tied)
+        self.process = ServerProcess(folder.name, argv, clean_environment(environ), folder / "consul.log", tied)
 
     def start(self) -> None:
         """Start it and wait until a key can be written and read."""

@@ -16,7 +16,7 @@ from rdv.backends.devcluster.http import answers_at, call
 from rdv.backends.devcluster.nomad import NomadServers
 from rdv.backends.devcluster.nomad_config import Links
 from rdv.backends.devcluster.s3 import S3Server
-from rdv.backends.devcluster.state import State
+from rdv.backends.devcluster.state import AGENT, State
 from rdv.backends.devcluster.vault import VaultServer
 
 _LOOK_S = 2.0
@@ -42,6 +42,11 @@ class Servers:
     def __init__(self, folder: Path, environ: Mapping[str, str], state: State, tied: bool) -> None:
         ports, secrets = state.ports, state.secrets
         self.consul = ConsulServer(folder / "consul", environ, tied, ports["consul"], secrets["consul"])
+        # a Nomad client takes services that it does not know off its Consul agent: each cluster has an agent of its own
+        self.agents = {SERVICES: self.consul}
+        self.agents[BATCH] = ConsulServer(
+            folder / AGENT, environ, tied, ports[AGENT], secrets["consul"], self.consul.serf
+        )
         self.vault = VaultServer(folder / "vault", environ, tied, ports["vault"])
         self.s3 = S3Server(folder / "s3", environ, tied, ports["s3"], state.s3_keys)
         self.hdfs = HdfsServers(folder / "hdfs", environ, tied, ports["hdfs"]) if "hdfs" in state.extras else None
@@ -55,7 +60,7 @@ class Servers:
                 _TIED_MB if tied else memory_mb(cluster),
                 ports[f"nomad-{cluster}"],
                 secrets[f"nomad-{cluster}"],
-                Links(auth_name(cluster), self.consul.port, secrets[f"agents-{cluster}"], self.vault.port),
+                Links(auth_name(cluster), self.agents[cluster].port, secrets[f"agents-{cluster}"], self.vault.port),
                 state.task_ports[cluster],
                 self.docker.socket if self.docker else None,
                 state.chroot,
@@ -75,9 +80,10 @@ class Servers:
 
     def first(self) -> list[Member]:
         """What needs none of the others to start."""
+        agent = self.agents[BATCH]
         members = [
             Member(name, server.process, server.process.start, server.settle)
-            for name, server in (("consul", self.consul), ("vault", self.vault), ("s3", self.s3))
+            for name, server in (("consul", self.consul), (AGENT, agent), ("vault", self.vault), ("s3", self.s3))
         ]
         for cluster, nomad in self.nomads.items():
             members.append(Member(f"nomad-{cluster}", nomad.server, nomad.server.start, nomad.settle_server))
@@ -114,13 +120,14 @@ def memory_mb(cluster: str) -> int:
 def names(extras: tuple[str, ...]) -> list[str]:
     """The names of a cluster's servers, in the order in which they are told."""
     nomads = [f"nomad-{cluster}{part}" for cluster in CLUSTERS for part in ("", "-client")]
-    return ["consul", "vault", "s3", *nomads, *(extra for extra in ("hdfs", "docker") if extra in extras)]
+    return ["consul", AGENT, "vault", "s3", *nomads, *(extra for extra in ("hdfs", "docker") if extra in extras)]
 
 
 def marks(folder: Path) -> dict[str, str]:
     """What the command line of each server holds and no other's does."""
     found = {
         "consul": f"-config-file={folder}/consul/consul.json",
+        AGENT: f"-config-file={folder}/{AGENT}/consul.json",
         "vault": f"-config={folder}/vault/vault.hcl",
         "s3": f"{folder}/s3/data",
         "hdfs": f"{folder}/hdfs/data",

@@ -18,9 +18,13 @@ from rdv.backends.devcluster.s3 import new_keys
 from rdv.errors import CorruptState, LostRace
 from rdv.files import replace_file
 
+AGENT = "consul-batch"
+"""The Consul agent of the batch cluster, which is no server."""
+
 # the ports that people know these servers by; of Nomad also the client's, beside the server's
 USUAL: Mapping[str, tuple[int, ...]] = {
     "consul": (8500, 8502, 8600, 8301, 8300),
+    AGENT: (8510, 8512, 8610, 8311, 8310),
     "vault": (8200, 8201),
     "nomad-batch": (4646, 4647, 4648, 4649, 4650, 4651),
     "nomad-services": (5646, 5647, 5648, 5649, 5650, 5651),

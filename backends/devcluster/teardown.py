@@ -11,11 +11,11 @@ from rdv.backends.devcluster.child import ServerProcess
 from rdv.backends.devcluster.docker import remove_traces
 from rdv.backends.devcluster.environments import CLUSTERS
 from rdv.backends.devcluster.servers import is_ready, marks
-from rdv.backends.devcluster.state import State
+from rdv.backends.devcluster.state import AGENT, State
 from rdv.errors import RdvError, UsageError
 from rdv.files import SCRATCH_PREFIX
 
-_ENTRIES = {"environments.toml", "state.json", "tokens", "consul", "vault", "s3", "hdfs", "docker"}
+_ENTRIES = {"environments.toml", "state.json", "tokens", "consul", AGENT, "vault", "s3", "hdfs", "docker"}
 _ENTRIES |= {f"nomad-{cluster}" for cluster in CLUSTERS}
 
 

@@ -133,7 +133,7 @@ job "rdv-decoy" {
         provider = "consul"
         port     = "ops"
         meta {
-          id = "${NOMAD_SHORT_ALLOC_ID}"
+          instance = "${NOMAD_SHORT_ALLOC_ID}"
         }
         # its journals take rows; three failures in a row, that is 6 s, and it is started again
         check {

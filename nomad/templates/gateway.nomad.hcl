@@ -141,9 +141,9 @@ job "rdv-gateway" {
         provider = "consul"
         port     = "bus"
         meta {
-          id  = "${NOMAD_SHORT_ALLOC_ID}"
-          ops = "${NOMAD_ADDR_ops}"
-          url = "http://${NOMAD_ADDR_http}"
+          instance = "${NOMAD_SHORT_ALLOC_ID}"
+          ops      = "${NOMAD_ADDR_ops}"
+          url      = "http://${NOMAD_ADDR_http}"
         }
         # a probe goes through the bus and back; three failures in a row, that is 6 s, and it is started again
         check {

@@ -167,13 +167,13 @@ job "rdv-worker" {
         provider = "consul"
         port     = "ops"
         meta {
-          id    = "${NOMAD_SHORT_ALLOC_ID}"
-          model = var.model
+          instance = "${NOMAD_SHORT_ALLOC_ID}"
+          model    = var.model
         }
         canary_meta {
-          id     = "${NOMAD_SHORT_ALLOC_ID}"
-          model  = var.model
-          canary = var.pin
+          instance = "${NOMAD_SHORT_ALLOC_ID}"
+          model    = var.model
+          canary   = var.pin
         }
         # its model scores a row; three failures in a row, that is 6 s, and it is started again
         check {

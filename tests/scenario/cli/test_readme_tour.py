@@ -133,7 +133,11 @@ def test_the_clusters_tour_works_as_it_is_written(
         shell.type("kill %1 2> /dev/null; wait; rdv dev-cluster down")
         shell.close()
     assert "FAIL" not in shown["rdv doctor"][0]
-    assert 0 <= json.loads(shown["curl -s"][0])["answer"] <= 1
+    here, there = (json.loads(text) for text in shown["curl -s"])
+    assert 0 <= here["answer"] <= 1
+    assert there["model"] == "churn/lightgbm"
+    assert "new" in shown["rdv plan"][0]
+    assert "changed" not in shown["rdv plan"][1]
     assert shown["rdv runs"][0].count("done") == 2
     assert "succeeded" in shown["rdv schedule"][2]
     assert not (tmp_path / "cache" / "rdv" / "dev-cluster").exists()

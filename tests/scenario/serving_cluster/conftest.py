@@ -155,6 +155,8 @@ def serving(dev_cluster: Any, towns: Any, tmp_path: Path, monkeypatch: pytest.Mo
     places = {**dev_cluster.environments()[ENV], "cluster": "local:"}
     name = f"t{short_id()}"
     prefix, query = places["registry"].partition("?")[::2]
+    how = places["artifacts"].partition("?")[2]
+    places["artifacts"] = f"s3:{dev_cluster.servers.s3.new_bucket()}?{how}"
     places["registry"] = f"{prefix}/{name}?{query}"
     town = towns.Town(project, places, dev_cluster.servers.nomads["services"], ENV)
     file = project / "rdv.toml"

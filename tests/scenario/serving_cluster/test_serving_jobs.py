@@ -50,6 +50,21 @@ def test_what_is_applied_answers(serving: Any) -> None:
     assert ask(serving.port()) == {"version": second, "answer": 4.0}
 
 
+def test_a_scaled_count_stays_until_the_declared_one_changes(serving: Any) -> None:
+    """`rdv scale` holds over plans, of each role by itself; another number in rdv.toml wins over it."""
+    serving.settings(proxies=0)
+    serving.rdv("apply")
+    assert serving.rdv("scale", "gateway", "2", "-o", "json")["healthy"] == 2
+    assert serving.rdv("scale", MODEL, "3", "-o", "json")["healthy"] == 3
+    serving.rdv("plan", code=0)
+    assert (serving.job("gateway").count, serving.job("worker", MODEL).count) == (2, 3)
+    serving.settings(replicas=2)
+    planned = serving.rdv("plan", "-o", "json", code=2)["services"]
+    assert [one["name"] for one in planned if one["change"] == "changed"] == [f"worker {MODEL}"]
+    serving.rdv("apply")
+    assert serving.job("worker", MODEL).count == 2
+
+
 def ask(port: int) -> dict[str, Any]:
     """The version that answers for an age of three, and its answer."""
     body, kind = json.dumps({"age": 3}).encode(), {"content-type": "application/json"}

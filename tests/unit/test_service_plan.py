@@ -1,0 +1,93 @@
+"""Plans as files, and what moved state does to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from rdv.backends.ports import JobChange
+from rdv.backends.ports_services import ServiceChange
+from rdv.config import Config, Environment, Goal, Model, Project, Serve
+from rdv.errors import ConfigError, LostRace
+from rdv.releases.service_plan import Plan, begin_parents, check_services, decode_plan, encode_plan
+from rdv.serving.service_jobs import service_jobs
+
+PARENT = JobChange(job="rdv-step", namespace="dev", change="new")
+CHANGE = ServiceChange(job="g", name="gateway", change="changed", index=7, spec={"ID": "g"})
+PLAN = Plan(project="shop", env="dev", jobs=(PARENT,), services=(CHANGE,))
+
+
+def test_a_plan_survives_its_file() -> None:
+    """A plan is read as it was written, for its own project and environment only."""
+    assert decode_plan(encode_plan(PLAN), "shop", "dev") == PLAN
+    with pytest.raises(ConfigError, match="project 'shop'"):
+        decode_plan(encode_plan(PLAN), "shop", "production")
+    with pytest.raises(ConfigError, match="holds no plan"):
+        decode_plan(b"{", "shop", "dev")
+
+
+def test_what_is_as_it_ought_to_be_is_no_change() -> None:
+    """Only what would be done counts."""
+    same = msgspec.structs.replace(CHANGE, change="unchanged")
+    assert (PLAN.changes, Plan(project="shop", env="dev", services=(same,)).changes) == (2, 0)
+
+
+def test_moved_state_is_refused() -> None:
+    """A job with another index than the plan's, and one that is gone, lose the race."""
+    check_services(PLAN, [CHANGE])
+    for now in ([msgspec.structs.replace(CHANGE, index=8)], []):
+        with pytest.raises(LostRace, match="gateway"):
+            check_services(PLAN, now)
+
+
+def test_parents_are_registered_only_as_planned() -> None:
+    """A parent job that would change otherwise by now stops everything."""
+    done: list[bool] = []
+
+    def register(plan_only: bool) -> list[JobChange]:
+        done.append(plan_only)
+        return [PARENT]
+
+    begin_parents(PLAN, register)
+    assert done == [True, False]
+    with pytest.raises(LostRace):
+        begin_parents(PLAN, lambda plan_only: [])
+
+
+def project(**models: Model) -> Project:
+    """A project with one goal on a bus between hosts."""
+    goal = Goal(schema={"type": "object"}, budget_ms=50, default=0.0)
+    environments = {"dev": Environment(bus="grpc:?tls=off")}
+    config = Config(project="shop", goals={"visit": goal, "other": goal}, models=models, environments=environments)
+    return Project(Path("/nowhere"), config, "dev")
+
+
+def test_each_role_is_a_job_and_each_model_has_its_own() -> None:
+    """Gateways, workers a model, a decoy and proxies, each with the count that rdv.toml says."""
+    one = project(a=Model(goal="visit", replicas=3), b=Model(goal="other"))
+    found = {job.name: job.count for job in service_jobs(one)}
+    assert found == {"gateway": 1, "worker a": 3, "worker b": 1, "decoy": 1, "proxy": 1}
+
+
+def test_counts_and_training_start_no_instance_again() -> None:
+    """What an instance is told holds nothing that it does not need; another goal is not a worker's business."""
+    one = project(a=Model(goal="visit"))
+    more = project(a=Model(goal="visit", replicas=5, data="x.csv", label="y"), b=Model(goal="other"))
+    more = msgspec.structs.replace(
+        more, config=msgspec.structs.replace(more.config, serve=Serve(port=1234, gateways=3, gateway_mb=64))
+    )
+    told = [{job.name: job.told for job in service_jobs(each)} for each in (one, more)]
+    assert told[0]["worker a"] == told[1]["worker a"]
+    assert told[0]["gateway"] != told[1]["gateway"]  # it has another model to expect
+
+
+def test_a_bus_of_one_host_serves_no_cluster() -> None:
+    """Jobs run on any host, so their bus must reach it; and they are called by the project's name."""
+    one = project()
+    frames = msgspec.structs.replace(one.config, environments={"dev": Environment()})
+    with pytest.raises(ConfigError, match="bus"):
+        service_jobs(msgspec.structs.replace(one, config=frames))
+    with pytest.raises(ConfigError, match="no name"):
+        service_jobs(msgspec.structs.replace(one, config=msgspec.structs.replace(one.config, project="")))

@@ -1,0 +1,143 @@
+"""Serving jobs as Nomad is to have them, and what its records say about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rdv.backends.ports_services import ServiceJob
+from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, service_draft
+from rdv.backends.services_nomad_canaries import pinned, state_of
+from rdv.backends.services_nomad_child import listens
+from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, why
+from rdv.errors import ConfigError
+from rdv.records import Pin
+
+PIN = Pin("2026-11-26-abc", 3)
+
+
+def draft(role: str = "worker", **changes: Any) -> Any:
+    """A job of a project called shop."""
+    options = changes.pop("options", {"driver": "raw_exec"})
+    model, pin = ("a/b", PIN) if role == "worker" else ("", None)
+    job = ServiceJob(project="shop", env="dev", role=role, model=model, **changes)  # type: ignore[arg-type]
+    return service_draft("dev", options, "rdv/dev", lambda what: f"dev-shop-{what}", job, pin=pin)
+
+
+def test_a_model_with_a_slash_has_a_job_without() -> None:
+    """Nomad's paths end in words of their own, so an id has no slash."""
+    assert job_id("shop", "worker", "churn/lightgbm") == "rdv-shop-worker-churn.lightgbm"
+    assert job_id("shop", "gateway") == "rdv-shop-gateway"
+
+
+def test_proxies_come_last() -> None:
+    """What others need is begun before them."""
+    assert sorted(["proxy", "gateway", "worker", "decoy"], key=order) == ["decoy", "worker", "gateway", "proxy"]
+
+
+def test_a_pin_survives_its_text() -> None:
+    """A pin is read from what it was written as, and nothing else is one."""
+    assert read_pin(pin_text(PIN)) == PIN
+    assert [read_pin(text) for text in ("", "x", "x:1", "3:")] == [None] * 4
+
+
+def test_a_worker_is_told_where_its_pointer_is() -> None:
+    """The pointer's key stands below the environment's prefix in Consul."""
+    made = draft(pointer="models/a/b/current", reload="signal")
+    assert made.variables["pointer"] == "rdv/dev/models/a/b/current"
+    assert (made.variables["service"], made.variables["pin"]) == ("dev-shop-worker", "3:2026-11-26-abc")
+
+
+def test_every_variable_is_the_templates() -> None:
+    """A template declares exactly what it is given."""
+    for role in ("gateway", "worker", "decoy", "proxy"):
+        made = draft(role)
+        declared = {line.split('"')[1] for line in made.hcl().splitlines() if line.startswith("variable ")}
+        assert declared == set(made.variables), role
+
+
+def test_a_stop_is_not_cut_off_by_nomad() -> None:
+    """There is time for a clean stop and some more, but never more than a Nomad client gives."""
+    assert [draft("gateway", stop_s=stop_s).variables["kill_s"] for stop_s in (5.0, 60.0)] == ["15s", "30s"]
+
+
+def test_under_docker_proxies_need_an_image_of_their_own() -> None:
+    """The project's image has no nginx."""
+    with pytest.raises(ConfigError, match="proxy_image"):
+        draft("proxy", options={"driver": "docker", "image": "a:1"})
+
+
+def test_an_instance_listens_where_nomad_says() -> None:
+    """Ports are taken from the environment that Nomad makes, with their hosts."""
+    environ = {"NOMAD_PORT_ops": "4000", "NOMAD_IP_ops": "10.0.0.1", "NOMAD_PORT_http": "x", "PORT": "1"}
+    assert listens(environ) == {"ops": ("10.0.0.1", 4000)}
+
+
+def test_canaries_differ_in_nothing_but_their_pin() -> None:
+    """The job of canaries is the job that is there, with a pin and a number; that one stays as it is."""
+    task = {"Config": {"command": "python", "args": ["m", "worker", "a/b", "signal", ""]}, "Services": [{"Name": "s"}]}
+    job = {"ID": "j", "Meta": {"rdv_model": "a/b"}, "TaskGroups": [{"Count": 2, "Update": None, "Tasks": [task]}]}
+    made = pinned(job, PIN, 3)
+    [group] = made["TaskGroups"]
+    assert group["Tasks"][0]["Config"]["args"] == ["m", "worker", "a/b", "signal", "3:2026-11-26-abc"]
+    assert (group["Update"]["Canary"], group["Count"]) == (3, 2)
+    assert read_pin(made["Meta"]["rdv_pin"]) == PIN
+    assert job["TaskGroups"][0]["Update"] is None  # type: ignore[index]
+    assert task["Config"]["args"][-1] == ""  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("status", "group", "state"),
+    [
+        ("running", {"DesiredCanaries": 2, "HealthyAllocs": 1}, "starting"),
+        ("running", {"DesiredCanaries": 2, "HealthyAllocs": 2}, "healthy"),
+        ("running", {"DesiredCanaries": 2, "HealthyAllocs": 3, "Promoted": True}, "promoting"),
+        ("successful", {"DesiredCanaries": 2, "HealthyAllocs": 3, "Promoted": True}, "promoted"),
+        ("failed", {"DesiredCanaries": 2, "HealthyAllocs": 0}, "failed"),
+        ("cancelled", {"DesiredCanaries": 2, "HealthyAllocs": 0}, "gone"),
+    ],
+)
+def test_how_canaries_stand(status: str, group: dict[str, Any], state: str) -> None:
+    """Their deployment tells it, and no more of them are healthy than there are."""
+    deployment = {"ID": "d", "Status": status, "StatusDescription": "because", "TaskGroups": {"worker": group}}
+    found = state_of("4", PIN, deployment, [])
+    assert (found.state, found.wanted) == (state, 2)
+    assert found.healthy <= found.wanted
+    assert ("because" in found.reason) == (state == "failed")
+
+
+def allocation(name: str, index: int, **changes: Any) -> dict[str, Any]:
+    """An allocation that runs."""
+    events = [{"Type": "Started"}, {"Type": "Terminated", "DisplayMessage": "Exit Code: 3"}]
+    states = {"worker": {"Restarts": 2, "Events": events}}
+    usual = {"ID": name, "CreateIndex": index, "DesiredStatus": "run", "ClientStatus": "running", "TaskStates": states}
+    return {**usual, **changes}
+
+
+def test_instances_are_those_that_are_to_run() -> None:
+    """Stopped allocations are none; the others come oldest first, with why they do not run."""
+    listed = [
+        allocation("c", 9, ClientStatus="failed", DeploymentStatus={"Healthy": False, "Canary": True}),
+        allocation("a", 1, DeploymentStatus={"Healthy": True}),
+        allocation("b", 5, DesiredStatus="stop"),
+    ]
+    old, new = instances_of(listed)
+    assert (old.id, old.state, old.healthy, old.restarts, old.reason) == ("a", "running", True, 2, "")
+    assert (new.id, new.state, new.healthy, new.canary) == ("c", "failed", False, True)
+    assert "Exit Code: 3" in new.reason
+
+
+def test_what_cannot_be_placed_says_why() -> None:
+    """An evaluation that found no room names what there is too little of."""
+    metric = {"DimensionExhausted": {"memory": 1}, "ConstraintFiltered": {"missing drivers": 1}}
+    [said] = placement({"FailedTGAllocs": {"worker": metric}})
+    assert "memory" in said
+    assert "missing drivers" in said
+    assert not list(placement({}))
+
+
+def test_a_deployment_that_ended_is_not_on_its_way() -> None:
+    """Nor is none."""
+    assert [is_rolling(one) for one in (None, {"Status": "successful"}, {"Status": "running"})] == [False, False, True]
+    assert list(why({"ClientStatus": "failed", "ClientDescription": "lost", "TaskStates": None})) == ["lost"]
