@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Mapping
 from functools import partial
@@ -185,6 +186,8 @@ def certificates(project: Project, label: str) -> tuple[Certificates | None, str
     label: the process's name below the domain, where the certificate is made for it.
     """
     place = bus(project)
+    if place.scheme == "grpc" and importlib.util.find_spec("grpc") is None:
+        raise ConfigError("a bus between hosts needs grpc, which is not installed", "pip install 'rdv[cluster]'")
     if place.tls == "files":
         files = [project.folder / one for one in (place.cert, place.key, place.ca)]
         made: Certificates = _load(Adapter("rdv.backends.certificates_files:FileCertificates"))(*files)

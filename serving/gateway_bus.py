@@ -18,6 +18,7 @@ from rdv.errors import RdvError
 from rdv.serving.bus.frames import FramesHub
 from rdv.serving.bus.port import Hub, OnLost, OnScores
 from rdv.serving.noticing import SUFFIX, address
+from rdv.serving.role_specs import GATEWAY
 from rdv.supervise import TaskOwner
 from rdv.threads import in_daemon_thread
 
@@ -78,12 +79,12 @@ class GrpcBus:
     """A port, told to the catalog again and again unless a cluster's job does that."""
 
     def __init__(self, project: Project, gateway: str) -> None:
+        source, domain = select.certificates(project, GATEWAY)
         from rdv.serving.bus.grpc_hub import GrpcHub
-        from rdv.serving.bus.grpc_wire import GATEWAY
         from rdv.serving.certificates import KeptCertificate
 
         self._gateway, self._serve = gateway, project.config.serve
-        self._certificate = KeptCertificate(*select.certificates(project, GATEWAY))
+        self._certificate = KeptCertificate(source, domain)
         self._catalog = None if select.is_task() else select.catalog(project)
         self._service = select.gateway_service(project) if self._catalog else ""
         self._new: Callable[[OnScores, OnLost], GrpcHub] = functools.partial(

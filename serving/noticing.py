@@ -110,9 +110,10 @@ def noticing(project: Project, label: str) -> Noticing:
     """How the gateways of a project are noticed. label: who asks, in the certificate that it will show."""
     if select.bus(project).scheme == "frames":
         return SocketFolder(project.run_folder / "bus")
+    source, domain = select.certificates(project, label)
     from rdv.serving.certificates import KeptCertificate
 
-    kept = KeptCertificate(*select.certificates(project, label))
+    kept = KeptCertificate(source, domain)
     return CatalogGateways(select.catalog(project), select.gateway_service(project), kept)
 
 

@@ -21,6 +21,8 @@ def limits_of_both(max_bytes: int) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", max_bytes + MESSAGE_SLACK_BYTES),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_ANSWER_MS),
+        # the answer to a ping has a time limit of its own, a minute unless told, without which the two above do nothing
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_ANSWER_MS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", KEEPALIVE_MS // 2),

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 import struct
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -275,3 +277,41 @@ def test_hub_that_breaks_the_protocol_is_left(messages: tuple[bytes, ...], reaso
         await server.stop(0)
 
     in_loop(work)
+
+
+SLEEPER = """
+import asyncio, sys
+from rdv.inputs import RowSchema
+from rdv.serving.bus.grpc_client import subscribe
+from rdv.serving.bus.port import Identity
+
+async def main() -> None:
+    await subscribe(sys.argv[1], Identity("visit", "champion", "r1", "v1", RowSchema(("age",))))
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("fault", [signal.SIGSTOP, signal.SIGKILL])
+def test_silent_subscriber_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals) -> None:
+    """A subscriber that stands still, as when its host is gone, is let go after a while, its rows counted."""
+    monkeypatch.setattr("rdv.serving.bus.grpc_wire.KEEPALIVE_MS", 500)
+    monkeypatch.setattr("rdv.serving.bus.grpc_wire.KEEPALIVE_ANSWER_MS", 500)
+
+    async def scenario(hub: GrpcHub, address: str) -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", SLEEPER, address)
+        try:
+            while not hub.replicas("visit"):
+                await asyncio.sleep(0.01)
+            process.send_signal(fault)
+            hub.publish(request(3))
+            while hub.replicas("visit"):
+                await asyncio.sleep(0.01)
+            assert hub.traffic()["visit", "champion"].drops in ({"disconnected": 3}, {"no_subscriber": 3})
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    run(scenario)
