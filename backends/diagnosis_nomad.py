@@ -45,8 +45,20 @@ def diagnose(
     wanted = [namespace or "default", *filter(None, [options.get("pipelines")])]
     yield _namespaces(server, wanted)
     yield _rights(server, wanted)
+    yield isolation(options)
     yield from _nodes(server, options.get("driver", "raw_exec"))
     yield _parents(place, classes_mb, folder, env)
+
+
+def isolation(options: Mapping[str, str]) -> Seen:
+    """Whether steps are kept apart, or somebody wrote down that they need not be. options: of the place."""
+    driver = options.get("driver", "raw_exec")
+    if driver != "raw_exec":
+        return Seen("nomad isolation", True, f"each step by itself, by the driver {driver}")
+    remedy = "write driver=docker&image=NAME:TAG or driver=exec into the place; driver=raw_exec to have it so"
+    chosen = "driver" in options
+    found = f"none: raw_exec, {'as the place says' if chosen else 'for want of another driver'}"
+    return Seen("nomad isolation", chosen, found, remedy)
 
 
 def _token(server: Asked, own: Told) -> Iterator[Seen]:

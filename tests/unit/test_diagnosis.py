@@ -65,6 +65,15 @@ def test_nobody_answers(host: str) -> None:
     assert Asked("vault", "https://vault.example:8200").remedy("ask them") == "ask them"
 
 
+def test_steps_that_nothing_keeps_apart_are_a_choice() -> None:
+    """The driver without isolation passes where the place names it, and fails where it is only what is left over."""
+    assert diagnosis_nomad.isolation({"driver": "exec"}).good is True
+    assert diagnosis_nomad.isolation({"driver": "raw_exec"}).good is True
+    left_over = diagnosis_nomad.isolation({})
+    assert left_over.good is False
+    assert "driver=exec" in left_over.remedy
+
+
 @pytest.fixture
 def answers_503() -> Iterator[str]:
     """A server that answers 503 to everything, as a sealed Vault does."""
