@@ -295,7 +295,7 @@ class Jobs(Protocol):
     def prune(
         self, classes_mb: Sequence[int], tasks: Sequence[TaskClass], older_than_s: float, plan_only: bool = False
     ) -> Sequence[JobInfo]:
-        """Forget jobs that nobody needs any more; plan_only: tell which. See decision 0043.
+        """Forget jobs that nobody needs any more; plan_only: tell which. See decision 0046.
 
         Those are jobs that `register` would not make for this project, of which nothing waits or runs, and which were
         registered longer ago than so many seconds. Another project's job of a size of step is among them only when it
