@@ -28,7 +28,9 @@ for found in pkgutil.walk_packages(rdv.__path__, "rdv."):
     count += 1
 print(f"package: {count} modules import; rdv {rdv.__version__}")
 """
-EXTRA_IMPORTS = "grpc,google,catboost,pyarrow,statsmodels,pandas,nomad,consul,hvac,boto3,botocore,hdfs,requests,urllib3"
+EXTRA_IMPORTS = (
+    "grpc,google,pact,catboost,pyarrow,statsmodels,pandas,nomad,consul,hvac,boto3,botocore,hdfs,requests,urllib3"
+)
 
 
 def say(text: str) -> None:

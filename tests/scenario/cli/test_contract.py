@@ -1,6 +1,7 @@
 """`rdv contract` as consumers' and providers' pipelines type it, with a pact that pact-python's own tests make."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,3 +107,30 @@ def test_a_schema_change_is_refused_before_anything_runs(new_project: Any, pact:
     empty = tmp_path / "empty.json"
     empty.write_text("{}")
     assert rdv("contract", "publish", str(empty)).returncode == Exit.USAGE
+
+
+LOOKUPS = """
+import json, urllib.request
+RATES = "http://rates.internal"
+def rate(request):
+    with urllib.request.urlopen(f"{RATES}/rates/{request['customer']}", timeout=1) as reply:
+        return {"rate": json.load(reply)["rate"]}
+"""
+
+
+def test_what_a_lookup_needs_of_others_becomes_a_contract(new_project: Any, require: Callable[..., str]) -> None:
+    """The scaffold's example, as a test of the project, passes and leaves a pact for the other side to verify."""
+    require("pact", remedy="pip install pact-python")
+    folder = new_project.folder
+    (example,) = re.findall(r"```python\n(.*?)```", folder.joinpath("contracts", "README.md").read_text(), re.DOTALL)
+    (folder / "lookups.py").write_text(LOOKUPS)
+    (folder / "tests" / "test_lookups.py").write_text(example)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:xdist", "tests/test_lookups.py"],
+        cwd=folder, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    (made,) = folder.joinpath("contracts", "own").glob("*.json")
+    told = json.loads(made.read_text())
+    assert (told["consumer"]["name"], told["provider"]["name"]) == ("shop", "rates")
+    assert told["interactions"][0]["request"]["path"] == "/rates/c1"
