@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from rdv.records import Pin
+from rdv.backends import select
+from rdv.records import Pin, Version, decode, encode, version_key
+from rdv.settings import load_project
 
 pytestmark = pytest.mark.live
 MODEL = "visit/m"
@@ -110,3 +114,47 @@ def test_canaries_are_promoted_and_dropped_under_load(served: Any) -> None:
     assert load.versions[third][1] < over + 1.0
     assert served.job("worker", MODEL).pin == Pin(second, 2)
     assert [row["state"] for row in served.rdv("rollouts", MODEL, "-o", "json")] == ["rolled_back", "promoted"]
+
+
+def spoiled(serving: Any, version: str, folder: Path) -> str:
+    """A version with the bytes of another one that no worker can serve: its probe scores are not its own."""
+    project = load_project(serving.town.folder, "dev")
+    store, registry = select.artifacts(project), select.registry(project)
+    entry = registry.get(version_key(MODEL, version))
+    assert entry is not None
+    record = decode(Version, entry.value, "")
+    manifest = store.manifest(record.artifact)
+    assert manifest is not None
+    assert manifest.model is not None
+    for file in manifest.files:
+        folder.joinpath(file.path).write_bytes(store.fetch(manifest, file.path, folder / "fetched").read_bytes())
+        folder.joinpath("fetched").unlink(missing_ok=True)
+    wrong = tuple(tuple(value + 1.0 for value in row) for row in manifest.model.probe_scores)
+    bad = replace(manifest, name=f"{manifest.name}-bad", model=replace(manifest.model, probe_scores=wrong))
+    store.publish(bad, folder)
+    told = replace(record, version="bad", artifact=bad.name, digest=bad.digest())
+    registry.put(version_key(MODEL, "bad"), encode(told), 0)
+    return "bad"
+
+
+def test_a_canary_that_never_becomes_healthy_is_held_and_taken_back(served: Any, tmp_path: Path) -> None:
+    """Nobody is answered by it, the command ends with 6 or 7 and not with 0, and a rollback brings the job back."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    bad = spoiled(served, served.first, folder)
+
+    def tried() -> None:
+        ask = served.town.start("deploy", MODEL, "--canary", "1", "--version", bad, "--timeout", "30")
+        out, err = ask.communicate(timeout=300)
+        assert ask.returncode in (6, 7), (out, err)
+        state = served.rdv("rollouts", MODEL, "-o", "json")[0]["state"]
+        assert state == {6: "planned", 7: "rolled_back"}[ask.returncode]
+        if state == "planned":
+            assert served.rdv("rollback", MODEL, "-o", "json")["state"] == "rolled_back"
+
+    found(served)
+    load = served.under_load(20.0, tried)
+    assert not load.lost
+    assert set(load.versions) == {served.first}
+    assert served.job("worker", MODEL).pin is None
+    served.town.until(lambda: healthy(served) == [False, False])
