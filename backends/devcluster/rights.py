@@ -19,11 +19,9 @@ _PERSON_PERIOD = "768h"
 
 def apply_consul(consul: ConsulServer, agent_tokens: dict[str, str]) -> None:
     """Policies, roles, and the Nomad agents' tokens. agent_tokens: the secret of each Nomad cluster's."""
-    for cluster, secret in agent_tokens.items():
-        serves = cluster == names.SERVICES
-        policy = "nomad-agents" if serves else "nomad-agents-tasks"
-        consul.write_policy(policy, agent_rules(serves))
-        consul.put_token(secret, [policy])
+    consul.write_policy("nomad-agents", agent_rules())
+    for secret in agent_tokens.values():
+        consul.put_token(secret, ["nomad-agents"])
     for env in ENVIRONMENTS:
         for policy, rules in names.consul_policies(env).items():
             consul.write_policy(policy, rules)

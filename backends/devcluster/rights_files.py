@@ -52,13 +52,9 @@ def login(cluster: str, address: str = "") -> Any:
     return json.loads(filled(_read("login.json"), holes))
 
 
-def agent_rules(serves: bool = True) -> str:
-    """What a Nomad agent itself needs in Consul; its workloads use their own identities.
-
-    serves: its jobs have services. From a minute after its start, an agent ends whatever services of its Consul agent
-    are a Nomad's and not known to it. Two of them share one here, so the one that serves nothing sees no service.
-    """
-    return _read("consul-agents.hcl" if serves else "consul-agents-tasks.hcl")
+def agent_rules() -> str:
+    """What a Nomad agent itself needs in Consul; its workloads use their own identities."""
+    return _read("consul-agents.hcl")
 
 
 @cache

@@ -33,12 +33,6 @@ resource "consul_acl_policy" "agents" {
   rules = file("${local.folder}/consul-agents.hcl")
 }
 
-# of agents whose jobs have no services, where they share a Consul agent with agents whose jobs have
-resource "consul_acl_policy" "agents_tasks" {
-  name  = "nomad-agents-tasks"
-  rules = file("${local.folder}/consul-agents-tasks.hcl")
-}
-
 resource "consul_acl_auth_method" "nomad" {
   for_each = local.logins
 

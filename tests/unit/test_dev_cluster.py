@@ -98,7 +98,7 @@ def test_every_file_of_rights_is_used() -> None:
     named = {*consul["policies"].values(), *vault["policies"].values()}
     named |= {one["rules"] for cluster in nomad["policies"].values() for one in cluster.values()}
     tables = {f"{name}.json" for name in ("names", "places", "login", "consul", "vault", "nomad")}
-    assert there == named | tables | {"__init__.py", "consul-agents.hcl", "consul-agents-tasks.hcl"}
+    assert there == named | tables | {"__init__.py", "consul-agents.hcl"}
 
 
 def test_a_service_has_the_name_of_its_namespace_in_front() -> None:

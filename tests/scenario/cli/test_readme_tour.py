@@ -138,6 +138,8 @@ def test_the_clusters_tour_works_as_it_is_written(
     assert there["model"] == "churn/lightgbm"
     assert "new" in shown["rdv plan"][0]
     assert "changed" not in shown["rdv plan"][1]
+    assert "canary" in shown["rdv deploy"][1]
+    assert "promote" in shown["rdv promote"][0]
     assert shown["rdv runs"][0].count("done") == 2
     assert "succeeded" in shown["rdv schedule"][2]
     assert not (tmp_path / "cache" / "rdv" / "dev-cluster").exists()
