@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
+from rdv.errors import BusError
 from rdv.restarts import Again, RestartPolicy, after_death
 from rdv.serving.bus.port import Identity, Subscription
 from rdv.serving.noticing import Join, Noticing
@@ -94,10 +95,16 @@ class Dialer:
             self.on_change()
 
     async def _sit(self, seat: Seat, join: Join, line: Line) -> None:
-        subscription = await join(seat.identity())
+        asked = seat.identity()
+        subscription = await join(asked)
         self.open.append(subscription)
         self._tell(line, True, "")
         try:
+            now = seat.identity()
+            if now.name != asked.name:
+                raise BusError(f"{asked.name} became {now.name} while it was let in", "it comes again as that")
+            if now.version != asked.version:
+                subscription.announce(now.version)  # nobody could while we were let in
             await seat.serve(subscription)
         finally:
             # a stopping owner cancels us before its flush step leaves: then leaving is that step's work

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rdv.backends.ports_services import Found, Instance
@@ -60,6 +61,10 @@ class Line:
 
     def __init__(self, gateway: str) -> None:
         self.gateway, self.ended = gateway, asyncio.Event()
+        self.announced: list[str] = []
+
+    def announce(self, version: str) -> None:
+        self.announced.append(version)
 
     async def close(self) -> None:
         self.ended.set()
@@ -89,13 +94,13 @@ async def serve(line: Any) -> None:
     raise BusError("the hub is gone")
 
 
-def run(scenario: Any) -> None:
+def run(scenario: Any, identity: Any = lambda: ME) -> None:
     async def within() -> None:
         catalog = Catalog()
         gateways = Gateways(catalog)
         owner = TaskOwner("worker")
         async with asyncio.timeout(HANG_S), owner:
-            dialer = Dialer(owner, gateways, [Seat("champion", lambda: ME, serve)])
+            dialer = Dialer(owner, gateways, [Seat("champion", identity, serve)])
             dialer.start()
             await scenario(catalog, gateways, dialer)
 
@@ -169,6 +174,21 @@ def test_gateway_that_moved_is_dialled_where_it_is() -> None:
         await until(lambda: gateways.at() == ["h:9"])
 
     run(scenario)
+
+
+def test_what_changed_while_a_seat_was_taken_is_told() -> None:
+    """A version that was swapped in during the welcome is announced; a seat under another name is taken again."""
+    told = iter([ME, replace(ME, version="v2"), ME, replace(ME, name="champion@canary")])
+
+    async def scenario(catalog: Catalog, gateways: Gateways, dialer: Dialer) -> None:
+        catalog.set(1)
+        await until(lambda: gateways.lines and gateways.lines[0].announced == ["v2"])
+        await gateways.lines[0].close()
+        await until(lambda: len(gateways.lines) == 3)
+        assert gateways.lines[1].ended.is_set()
+        assert gateways.lines[2].announced == []
+
+    run(scenario, lambda: next(told, ME))
 
 
 def test_addresses() -> None:
