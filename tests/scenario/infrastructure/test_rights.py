@@ -98,7 +98,7 @@ def test_vault_has_what_terraform_says(dev_cluster: Any, planned: tuple[Argument
     assert {one["name"]: one["policy"] for one in told["vault_policy"]} == there
     for one in told["vault_mount"]:
         mount = ask("sys/mounts")[f"{one['path']}/"]
-        assert (mount["type"], mount["options"]) == (one["type"], one.get("options"))
+        assert (mount["type"], mount["options"] or {}) == (one["type"], one.get("options") or {})
     for one in told.get("vault_pki_secret_backend_role", ()):
         there = ask(f"{one.pop('backend')}/roles/{one.pop('name')}")
         assert {key: there[key] for key in one} == one
