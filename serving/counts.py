@@ -12,6 +12,9 @@ import msgspec
 from rdv.errors import CorruptState
 from rdv.files import make_folders, replace_file
 
+REMOVED = -1
+"""What is `declared` of a name that is not to be there, whatever rdv.toml says."""
+
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """counts: by role, a worker's with its model (`worker churn/lightgbm`). declared: what rdv.toml said when each was
@@ -23,9 +26,19 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     declared: dict[str, int] = {}
 
+    @property
+    def known(self) -> set[str]:
+        """The names that are to be there."""
+        return {name for name, declared in self.declared.items() if declared != REMOVED}
+
+    def set(self) -> Counts:
+        """The same, whatever rdv.toml said by now: for whoever has read it at its own start."""
+        return Counts(revision=self.revision, counts=self.counts)
+
     def of(self, name: str, declared: int) -> int:
         """How many there are to be, rdv.toml saying so many."""
-        return self.counts.get(name, declared) if self.declared.get(name, declared) == declared else declared
+        said = self.declared.get(name, declared)
+        return self.counts.get(name, declared) if said in (declared, REMOVED) else declared
 
 
 def counts_path(state: Path) -> Path:

@@ -21,7 +21,7 @@ from rdv.backends.ports_services import (
     ServiceState,
 )
 from rdv.errors import CorruptState, LostRace, NotFound, TimedOut, UsageError
-from rdv.serving.counts import Counts, changing, read_counts, write_counts
+from rdv.serving.counts import REMOVED, Counts, changing, read_counts, write_counts
 from rdv.serving.role_records import RoleRecord, read_records
 from rdv.serving.role_specs import DECOY, GATEWAY, WORKER
 from rdv.serving.supervisor import SUPERVISOR
@@ -46,7 +46,7 @@ class LocalServices:
         now = read_counts(self._state)
         listed = sorted((one for one in wanted if one.role in _ROLES), key=lambda one: _ROLES.index(one.role))
         found = [_change(now, one) for one in listed]
-        gone = sorted(set(now.declared) - {one.name for one in listed})
+        gone = sorted(now.known - {one.name for one in listed})
         return [*found, *(_removal(now, one) for one in gone)]
 
     def apply(self, change: ServiceChange) -> Applied:
@@ -57,10 +57,7 @@ class LocalServices:
             counts, declared = dict(now.counts), dict(now.declared)
             if counts.get(change.job) != change.spec["was"] or declared.get(change.job) != change.spec["said"]:
                 raise LostRace(f"{change.name} was changed after it was planned", "plan again")
-            counts.pop(change.job, None)
-            declared.pop(change.job, None)
-            if change.change != "removed":
-                counts[change.job], declared[change.job] = change.spec["count"], change.spec["declared"]
+            counts[change.job], declared[change.job] = change.spec["count"], change.spec["declared"]
             write_counts(self._state, Counts(revision=now.revision + 1, counts=counts, declared=declared))
         return Applied(job=change.job, name=change.name, mark=change.job)
 
@@ -72,7 +69,7 @@ class LocalServices:
             if not any(one.role == SUPERVISOR for one in records):
                 say(f"{applied.name}: nothing serves here now; `rdv serve` starts it")
                 break
-            ready = [one for one in _of(records, applied.job) if one.state == "ready"]
+            ready = [one for one in _of(records, applied.job) if _is_ready(one)]
             if len(ready) == wanted == len(_of(records, applied.job)):
                 return _rolled(applied, wanted, begun)
             if time.monotonic() - begun >= timeout_s:
@@ -84,7 +81,7 @@ class LocalServices:
     def look(self) -> Sequence[ServiceState]:
         """See the port."""
         now, records = read_counts(self._state), read_records(self._run)
-        return [_seen(name, now.counts.get(name, 0), _of(records, name)) for name in sorted(now.declared, key=_place)]
+        return [_seen(name, now.counts.get(name, 0), _of(records, name)) for name in sorted(now.known, key=_place)]
 
     def scale(self, role: Role, model: str, count: int) -> Applied:
         """See the port. A machine has one gateway and one decoy, or none."""
@@ -92,7 +89,7 @@ class LocalServices:
         if role != WORKER and count > 1:
             raise UsageError(f"one machine serves through one {role}", "a cluster has as many as you like: --env")
         with changing(self._state) as now:
-            if name not in now.declared:
+            if name not in now.known:
                 raise NotFound(f"there is no {name} to scale", "see `rdv plan`, then `rdv apply`")
             counts = {**now.counts, name: count}
             write_counts(self._state, replace(now, revision=now.revision + 1, counts=counts))
@@ -108,7 +105,7 @@ class LocalServices:
         until = time.monotonic() + timeout_s
         while True:
             now = [one for one in _of(read_records(self._run), job) if one.replica == before.replica]
-            if any(one.pid != before.pid and one.state == "ready" for one in now):
+            if any(one.pid != before.pid and _is_ready(one) for one in now):
                 return
             if time.monotonic() >= until:
                 raise TimedOut(f"{instance} of {job} did not start again within {timeout_s:g} s", "see `rdv status`")
@@ -119,13 +116,14 @@ def _change(now: Counts, wanted: ServiceJob) -> ServiceChange:
     if wanted.role != WORKER and wanted.count > 1:
         wanted = replace(wanted, count=1)
     name, declared = wanted.name, now.declared.get(wanted.name)
+    is_new = wanted.name not in now.known
     same = declared == wanted.count
-    differs = () if same or declared is None else (f"count {now.counts[name]} -> {wanted.count}",)
+    differs = () if same or is_new else (f"count {now.counts[name]} -> {wanted.count}",)
     said = {"was": now.counts.get(name), "said": declared}
     return ServiceChange(
         job=name,
         name=name,
-        change="unchanged" if same else "new" if declared is None else "changed",
+        change="unchanged" if same else "new" if is_new else "changed",
         index=now.revision,
         differs=differs,
         spec={} if same else {"count": wanted.count, "declared": wanted.count, **said},
@@ -133,13 +131,20 @@ def _change(now: Counts, wanted: ServiceJob) -> ServiceChange:
 
 
 def _removal(now: Counts, name: str) -> ServiceChange:
-    spec = {"was": now.counts.get(name), "said": now.declared[name]}
+    spec = {"was": now.counts.get(name), "said": now.declared[name], "count": 0, "declared": REMOVED}
     return ServiceChange(job=name, name=name, change="removed", index=now.revision, spec=spec)
 
 
 def _of(records: Sequence[RoleRecord], job: str) -> list[RoleRecord]:
     role, _, model = job.partition(" ")
     return [one for one in records if one.role == role and (not model or one.name == model)]
+
+
+def _is_ready(record: RoleRecord) -> bool:
+    """Whether a process does what it can: a worker with nothing to serve, since nothing was released, does."""
+    told = record.details
+    idle = told.get("heard") and not (told.get("version") or told.get("loading") or told.get("refused"))
+    return record.state == "ready" or bool(idle)
 
 
 def _id(record: RoleRecord) -> str:
@@ -149,7 +154,7 @@ def _id(record: RoleRecord) -> str:
 def _seen(name: str, count: int, records: Sequence[RoleRecord]) -> ServiceState:
     role, _, model = name.partition(" ")
     instances = tuple(
-        ServiceInstance(id=_id(one), state="running", healthy=one.state == "ready") for one in records
+        ServiceInstance(id=_id(one), state="running", healthy=_is_ready(one)) for one in records
     )
     return ServiceState(job=name, role=role, model=model, count=count, instances=instances)
 

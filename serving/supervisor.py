@@ -134,7 +134,7 @@ class _Serving:
         if counts.revision == self._counts.revision or self._recounting:
             return
         self._counts, self._recounting = counts, True
-        wanted = {one.name: one for one in role_processes(self._project.config, self._extra, counts)}
+        wanted = {one.name: one for one in role_processes(self._project.config, self._extra, counts.set())}
         usual = {name for name, role in self._roles.items() if role.pin is None}
         come = [one for name, one in wanted.items() if name not in usual]
         self._owner.spawn("recount", self._move(sorted(usual - wanted.keys()), come))

@@ -38,7 +38,8 @@ class WorkerDetails(msgspec.Struct, frozen=True, kw_only=True):
 
     serial: of the release it follows, 0 when it fell back to what served last. since: epoch seconds of the last swap.
     previous: the version it could serve at once instead. refused: the last release it could not serve. gateways: those
-    it is connected to; not_connected: why not, by gateway. registry: empty, or why the pointer cannot be read now.
+    it is connected to; not_connected: why not, by gateway. registry: empty, or why the pointer cannot be read now;
+    heard: whether it has said anything since the start.
     canary: it answers as its model's canary, not as one of its workers.
     """
 
@@ -53,6 +54,7 @@ class WorkerDetails(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[str, ...] = ()
     not_connected: dict[str, str] = {}
     registry: str = ""
+    heard: bool = False
     swaps: int = 0
     canary: bool = False
 
@@ -158,7 +160,7 @@ class Worker:
                 error = str(unreadable)
         wanted = self._pursuit.wanted
         follows = wanted is not None and self._now is not None and wanted.version == self._now.version
-        self._tell(registry=error, **({"serial": wanted.serial} if wanted is not None and follows else {}))
+        self._tell(registry=error, heard=True, **({"serial": wanted.serial} if wanted is not None and follows else {}))
         self._first_news.set()
         self._news.set()
 

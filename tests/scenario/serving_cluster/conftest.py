@@ -31,6 +31,7 @@ class Load:
     lost: list[str] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     defaults: int = 0
+    again: int = 0
     versions: dict[str, tuple[float, float]] = field(default_factory=dict)
     latencies_ms: list[float] = field(default_factory=list)
 
@@ -67,7 +68,13 @@ class Client:
     async def _one(self, due: float) -> None:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                status, data = await self._ask()
+                try:
+                    status, data = await self._ask()
+                except (asyncio.IncompleteReadError, ConnectionResetError) as error:
+                    if getattr(error, "partial", b""):
+                        raise
+                    self.found.again += 1  # a kept connection was closed before any answer: anybody asks once more
+                    status, data = await self._ask(fresh=True)
         except Exception as error:
             self.found.lost.append(repr(error))
             return
@@ -81,8 +88,8 @@ class Client:
                 first, _ = self.found.versions.get(answer["version"], (now, now))
                 self.found.versions[answer["version"]] = (first, now)
 
-    async def _ask(self) -> tuple[int, bytes]:
-        if self._idle:
+    async def _ask(self, fresh: bool = False) -> tuple[int, bytes]:
+        if self._idle and not fresh:
             reader, writer = self._idle.pop()
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -130,9 +137,11 @@ class Serving:
         jobs = select.services(load_project(self.town.folder, ENV)).look()
         return next(one for one in jobs if (one.role, one.model) == (role, model))
 
-    def under_load(self, rate: float, work: Callable[[], object], before_s: float = 1.0, after_s: float = 1.0) -> Load:
+    def under_load(
+        self, rate: float, work: Callable[[], object], before_s: float = 1.0, after_s: float = 1.0, port: int = 0
+    ) -> Load:
         """What became of a load on the proxy while something was done."""
-        stop, client = threading.Event(), Client(self.port())
+        stop, client = threading.Event(), Client(port or self.port())
         thread = threading.Thread(target=lambda: asyncio.run(client.run(rate, stop)))
         thread.start()
         try:
@@ -145,26 +154,47 @@ class Serving:
         return client.found
 
 
-@pytest.fixture
-def serving(dev_cluster: Any, towns: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
-    """A project whose versions are trained on this machine; its serving jobs are gone with the test."""
-    for name in ("NOMAD_TOKEN", "CONSUL_HTTP_TOKEN", "VAULT_TOKEN", "AWS_ACCESS_KEY_ID"):
-        monkeypatch.delenv(name, raising=False)
-    project = tmp_path / "project"
+def make_serving(cluster: Any, towns: Any, folder: Path) -> Serving:
+    """A project of its own in an environment of a cluster; its versions are trained on this machine."""
+    project = folder / "project"
     project.mkdir()
-    places = {**dev_cluster.environments()[ENV], "cluster": "local:"}
+    places = {**cluster.environments()[ENV], "cluster": "local:"}
     name = f"t{short_id()}"
     prefix, query = places["registry"].partition("?")[::2]
     how = places["artifacts"].partition("?")[2]
-    places["artifacts"] = f"s3:{dev_cluster.servers.s3.new_bucket()}?{how}"
+    places["artifacts"] = f"s3:{cluster.servers.s3.new_bucket()}?{how}"
     places["registry"] = f"{prefix}/{name}?{query}"
-    town = towns.Town(project, places, dev_cluster.servers.nomads["services"], ENV)
+    town = towns.Town(project, places, cluster.servers.nomads["services"], ENV)
     file = project / "rdv.toml"
     file.write_text(
-        file.read_text().replace('project = "town"', f'project = "{name}"').replace(
-            "budget_ms = 80", f'budget_ms = 200\ntiers = [{{ until_ms = 180, models = ["{MODEL}"] }}]'
-        )
+        file.read_text()
+        .replace('project = "town"', f'project = "{name}"')
+        .replace("budget_ms = 80", f'budget_ms = 200\ntiers = [{{ until_ms = 180, models = ["{MODEL}"] }}]')
     )
-    made = Serving(town, dev_cluster)
+    return Serving(town, cluster)
+
+
+@pytest.fixture
+def nobodys_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without tokens of the caller's."""
+    for name in ("NOMAD_TOKEN", "CONSUL_HTTP_TOKEN", "VAULT_TOKEN", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def serving(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) -> Iterator[Serving]:
+    """A project on the session's cluster; its serving jobs are gone with the test."""
+    made = make_serving(dev_cluster, towns, tmp_path)
     yield made
     made.rdv("apply", "--remove")
+
+
+@pytest.fixture
+def own_serving(
+    new_dev_cluster: Callable[[], Any], towns: Any, tmp_path: Path, nobodys_tokens: None
+) -> Iterator[Serving]:
+    """A project on a cluster that the test may break."""
+    cluster = new_dev_cluster()
+    cluster.up()
+    yield make_serving(cluster, towns, tmp_path)
+    cluster.down()
