@@ -62,6 +62,11 @@ class ServicesApi(NomadApi):
         found: list[Json] = self._call("get", f"job/{quote(job_id)}/deployments") or []
         return found
 
+    def made_by(self, deployment: str) -> list[Json]:
+        """The allocations that a deployment has made; those of a job do not tell by which."""
+        found: list[Json] = self._call("get", f"deployment/allocations/{deployment}") or []
+        return found
+
     def revert(self, job_id: str, version: int, prior: int) -> None:
         """Make a job what it was in a version, if it is now that of `prior`; else LostRace."""
         body = {"JobID": job_id, "JobVersion": version, "EnforcePriorVersion": prior}

@@ -47,7 +47,7 @@ class NomadCanaries:
         if deployment is None:
             state = "gone" if int(job["Version"]) > version else "starting"
             return CanaryState(mark=mark, pin=_pin(job) or Pin("", 0), state=state)  # type: ignore[arg-type]
-        own = [one for one in self._api.allocations(job["ID"])[1] if one.get("DeploymentID") == deployment["ID"]]
+        own = self._api.made_by(str(deployment["ID"]))
         return state_of(mark, self._pin_of(job, version), deployment, own)
 
     def promote(self, model: str, mark: str) -> None:

@@ -88,8 +88,7 @@ class Following:
     def _reasons(self, deployment: str, with_log: bool = False) -> list[str]:
         found = []
         try:
-            made = [one for one in self._allocations() if one.get("DeploymentID") == deployment]
-            for one in made:
+            for one in self._api.made_by(deployment):
                 if (one.get("DeploymentStatus") or {}).get("Healthy") is True:
                     continue
                 found += [f"{one['ID'][:8]}: {reason}" for reason in why(one)]

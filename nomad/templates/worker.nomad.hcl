@@ -82,7 +82,8 @@ job "rdv-worker" {
       health_check      = "checks"
       min_healthy_time  = "3s"
       healthy_deadline  = "60s"
-      progress_deadline = "120s"
+      # the first instance that is not well in time ends the change, instead of being placed again and again
+      progress_deadline = "0s"
       auto_revert       = true
     }
     restart {
