@@ -326,3 +326,17 @@ def site(make_site: Callable[..., Site]) -> Site:
     for model in (CHAMPION, SECOND):
         made.deploy(model, "v1")
     return made
+
+
+@pytest.fixture
+def on_bus(authorities: Any) -> Callable[[Any, str], Any]:
+    """A function that has a site's roles talk over a bus of this name; `grpc`: with certificates on both ends."""
+
+    def chosen(site: Any, bus: str) -> Any:
+        if bus == "grpc":
+            place = authorities.Authority().write(site.folder)
+            with (site.folder / "rdv.toml").open("a") as file:
+                file.write(f'[environments.local]\nbus = "{place}"\n')
+        return site
+
+    return chosen

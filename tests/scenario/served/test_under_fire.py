@@ -22,13 +22,9 @@ FAULTS = pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=
 
 
 @pytest.fixture(params=BUSES)
-def site(site: Any, request: pytest.FixtureRequest, authorities: Any) -> Any:
+def site(site: Any, request: pytest.FixtureRequest, on_bus: Callable[[Any, str], Any]) -> Any:
     """The site on either bus; between hosts with certificates on both ends."""
-    if request.param == "grpc":
-        bus = authorities.Authority().write(site.folder)
-        with (site.folder / "rdv.toml").open("a") as file:
-            file.write(f'[environments.local]\nbus = "{bus}"\n')
-    return site
+    return on_bus(site, request.param)
 
 
 def check_exact(site, seen) -> None:
