@@ -29,7 +29,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:4646"
 _CHUNK_BYTES = 65536
 _OPTIONS = (
     "address", "token_file", "region", "python", "folder", "driver", "image", "pipelines", "vault", "template_s",
-    "nginx", "proxy_image",
+    "nginx", "proxy_image", "templates",
 )  # fmt: skip
 DRIVERS = ("raw_exec", "exec", "docker")
 _TOKEN_HINT = "set NOMAD_TOKEN, or name a file in the place: ?token_file=PATH"

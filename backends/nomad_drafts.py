@@ -10,6 +10,7 @@ import importlib.resources
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,7 +31,8 @@ Variables = dict[str, Any]
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it ought to be. template: a file of `rdv.nomad_templates`. variables: all that it declares.
 
-    about: what it is for, in a word or two, for people.
+    about: what it is for, in a word or two, for people. folder: where a project has templates of its own, each in the
+    place of ours of the same name; empty: nowhere.
     """
 
     id: str
@@ -38,9 +40,13 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     template: str
     variables: Variables
     about: str = ""
+    folder: str = ""
 
     def hcl(self) -> str:
-        """The template's text."""
+        """The template's text: the project's own, or ours."""
+        own = Path(self.folder, self.template)
+        if self.folder and own.is_file():
+            return own.read_text()
         return importlib.resources.files("rdv.nomad_templates").joinpath(self.template).read_text()
 
     def values(self) -> str:

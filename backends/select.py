@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -251,6 +252,8 @@ def _services(project: Project, which: str) -> Any:
         raise ConfigError(f"the services of environment {project.env!r} need Consul", "name it: registry = consul:...")
     prefix = place.partition("?")[0].strip("/")
     names = partial(service, project)
+    if "templates=" not in rest:  # a project's own job files, in the place of ours
+        rest += f"{'&' if '?' in rest else '?'}{urlencode({'templates': str(project.folder / 'nomad')})}"
     return _load(Adapter(path, adapter.extra))(rest, prefix, project.config.project, project.env, names)
 
 

@@ -110,6 +110,7 @@ def service_draft(
         template=f"{job.role}.nomad.hcl",
         variables=variables,
         about=job.name,
+        folder=options.get("templates", ""),
     )
 
 

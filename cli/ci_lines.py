@@ -43,15 +43,20 @@ class Lines:
         line = shlex.join(("rdv", *arguments))
         note(f"$ {line}")
         argv = [sys.executable, "-P", "-m", "rdv.cli", *arguments]
-        said = ""
+        said = held = ""
         with subprocess.Popen(
             argv, cwd=self._folder, env=self._environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
             text=True, errors="replace",
         ) as process:  # fmt: skip
             assert process.stderr is not None
             for text in process.stderr:
-                sys.stderr.write(text)
+                sys.stderr.write(held)
+                # an error's sentence, when it is the last: then it is the stage's own, and said once
+                held = text if text.startswith(_OURS) else ""
+                sys.stderr.write("" if held else text)
                 said = text.strip() or said
+        if process.returncode in well:
+            sys.stderr.write(held)
         if process.returncode not in well:
             raise ended_badly(line, process.returncode, said)
         return process.returncode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rdv.config import Project
 
 Told = dict[str, Any]
-_TIERS_WAIT_S = "120"
+_READY_S = "120"
 
 
 class Stage:
@@ -51,8 +52,10 @@ def run(project: Project, name: str) -> Path:
     if not env:
         told = work(Stage(project, name, env, about, before))
         return leave(project.folder, name, project.config.project, about, told)
-    ci_login.places(project, env)
-    with ci_login.logged_in(project, env):
+    with contextlib.ExitStack() as logins:
+        for one in [env, variable(*STAGING)] if name == "canary" else [env]:  # a canary's bytes come from staging
+            ci_login.places(project, one)
+            logins.enter_context(ci_login.logged_in(project, one))
         told = work(Stage(project, name, env, about, before))
     return leave(project.folder, name, project.config.project, about, {"environment": env, **told})
 
@@ -135,7 +138,7 @@ def staging(stage: Stage) -> Told:
     released = {model: release(stage, model, versions[model]) for model in first}
     apply(stage)
     released |= {model: release(stage, model, versions[model]) for model in versions if model not in first}
-    stage.lines.rdv(*stage.in_env("status", "--wait", _TIERS_WAIT_S))
+    be_ready(stage)
     return {"image": stage.image, "released": released}
 
 
@@ -152,6 +155,11 @@ def on_nomad(stage: Stage, setting: str) -> bool:
     return ci_login.places(stage.project, stage.env)[setting].startswith("nomad:")
 
 
+def be_ready(stage: Stage) -> None:
+    """Wait until the environment's gateways answer: they may have been placed anew a moment ago."""
+    stage.lines.told(*stage.in_env("status", "--wait", _READY_S))
+
+
 def release(stage: Stage, model: str, version: str, *more: str) -> Told:
     """Release a version; what came of it."""
     told: Told = stage.lines.told(*stage.in_env("deploy", model, "--version", version, *more))
@@ -166,12 +174,14 @@ def current(stage: Stage, model: str) -> str:
 
 def contract(stage: Stage) -> Told:
     """What consumers expect, asked of the gateways in staging and of the schemas."""
+    be_ready(stage)
     stage.lines.rdv(*stage.in_env("contract", "verify", "--junit", stage.report("contract.xml")))
     return {}
 
 
 def load(stage: Stage) -> Told:
     """Whether answers come fast enough, goal by goal."""
+    be_ready(stage)
     goals = sorted(stage.project.config.goals)
     for goal in goals:
         default = f"--rate 50 --for 20s --budget p99={stage.project.config.goals[goal].budget_ms:g}ms,errors=0"
