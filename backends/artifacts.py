@@ -97,7 +97,37 @@ class ArtifactStore:
             return [error.what]
         if manifest is None:
             return [f"there is no artifact {name}"]
+        return self.problems(manifest)
+
+    def problems(self, manifest: Manifest) -> list[str]:
+        """As `verify`, for a manifest that need not be published yet."""
         return [problem for entry in manifest.files if (problem := self._problem(manifest, entry))]
+
+    def missing(self, manifest: Manifest) -> list[FileEntry]:
+        """The files of a manifest, published or not, that the store does not have; by one listing."""
+        _manifest_key(manifest.name)
+        there = set(self._blobs.keys(f"{manifest.name}/{ATTEMPTS}/{manifest.attempt}/"))
+        return [entry for entry in manifest.files if _file_key(manifest, entry.path) not in there]
+
+    def add(self, manifest: Manifest, path: str, source: Path) -> None:
+        """Store one file of a manifest, published or not; there already is fine. CorruptArtifact when it is another.
+
+        Unlike `publish` it is for several writers of the same attempt: what one of them has stored, no other removes.
+        """
+        with suppress(LostRace):
+            self._check_and_put(manifest.name, manifest.file(path), source, _file_key(manifest, path))
+
+    def seal(self, manifest: Manifest) -> Manifest:
+        """Create the manifest of files that are there and verified; the one that stands, which may be another's."""
+        key = _manifest_key(manifest.name)
+        try:
+            self._blobs.create(key, encode_manifest(manifest))
+        except LostRace:
+            there = self.manifest(manifest.name)
+            if there is None:
+                raise
+            return there
+        return manifest
 
     def delete(self, name: str) -> None:
         """Remove an artifact: its manifest first, so that it is gone at once, then its files. Absent is fine."""

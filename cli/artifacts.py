@@ -55,9 +55,9 @@ def verify(prefix: str, project: Project, form: str) -> None:
 def gc(days: float, yes: bool, project: Project, form: str) -> None:
     """Show what nobody needs any more, and delete it with --yes.
 
-    Kept: the current and the previous version of every model, canary models among them, all that these were made
-    from, and whatever is younger. A version whose artifact goes is no longer listed. Uploads that were never finished
-    go after a day at the latest.
+    Kept: the current and the previous version of every model, canary models among them, what a rollout tries out, all
+    that these were made from, and whatever is younger, or has come from another environment since. A version whose
+    artifact goes is no longer listed. Uploads that were never finished go after a day at the latest.
     """
     from rdv.cli.stored import collect, garbage
 

@@ -21,8 +21,8 @@ TIMEOUT = click.option(
 
 @click.command(epilog=VERSION_WORDS)
 @click.argument("model", type=options.MODEL)
-@click.option("--version", help="Which version.  [default: newest]")
-@click.option("--from", "source_env", default="", help="Copy it from this environment; by default what it serves.")
+@click.option("--version", help="Which version.  [default: newest; with --from the one that is served there]")
+@click.option("--from", "source_env", default="", metavar="ENV", help="Bring it from this environment.")
 @click.option("--canary", "canaries", type=click.IntRange(1, 99), help="Try it out with so many workers of its own.")
 @click.option("--share", type=click.FloatRange(0, 1), help="Of the subjects that canaries answer.  [default: 0.1]")
 @TIMEOUT
@@ -49,8 +49,10 @@ def deploy(
     one that is served, `rdv rollback` ends it. The same command again goes on with a rollout, or changes its share.
     Exit code 8 when a rollout of another version is on; without --canary, 7 while any is.
 
-    With --from the version comes from another environment: its bytes are copied by digest, verified, registered here
-    and released. Nothing is trained again.
+    With --from the version comes from another environment, by default the one that is served there: its bytes are
+    copied by digest, verified, registered here with where they came from, and released. Nothing is trained or judged
+    again. Killed in the middle, the same command goes on, and copies nothing twice. Exit code 1 when bytes are not as
+    the manifest says, 8 when something else has its name here.
     """
     from rdv.cli import bringing, releasing, rolling
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rdv.manifest import Manifest
-    from rdv.records import Pointer
+    from rdv.records import Pointer, Rollout
 
 
 def released(pointers: Mapping[str, Pointer]) -> set[tuple[str, str]]:
@@ -18,6 +18,11 @@ def released(pointers: Mapping[str, Pointer]) -> set[tuple[str, str]]:
     """
     pairs = {(model, version) for model, one in pointers.items() for version in (one.version, one.previous)}
     return {(model, version) for model, version in pairs if version}
+
+
+def tried(rollouts: Iterable[Rollout]) -> set[tuple[str, str]]:
+    """The (model, version) pairs that canaries serve."""
+    return {(row.model, row.version) for row in rollouts if row.on}
 
 
 def lineage(manifests: Mapping[str, Manifest], names: Collection[str]) -> set[str]:

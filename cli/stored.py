@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rdv.cli.retention import collectable, released
+from rdv.cli.retention import age_days, collectable, released, tried
 
 if TYPE_CHECKING:
     from rdv.backends.artifacts import ArtifactStore, Attempt
@@ -55,6 +55,15 @@ def registered(registry: Registry) -> tuple[list[Version], dict[str, Pointer]]:
         elif kind == "pointer":
             pointers[model] = decode(Pointer, entry.value, key)
     return versions, pointers
+
+
+def in_use(registry: Registry) -> tuple[list[Version], set[tuple[str, str]]]:
+    """Every published version, and the (model, version) pairs that are served, may be at once, or are tried out."""
+    from rdv.releases import rollout
+
+    versions, pointers = registered(registry)
+    rows = (rollout.current(registry, model) for model in pointers)
+    return versions, released(pointers) | tried(row for row in rows if row is not None)
 
 
 def manifests(store: ArtifactStore, prefix: str = "") -> dict[str, Manifest]:
@@ -108,17 +117,23 @@ def damage(project: Project, prefix: str) -> tuple[int, list[dict[str, str]]]:
 
 
 def garbage(project: Project, older_than_days: float) -> list[Garbage]:
-    """What nobody needs any more and is older than so many days."""
+    """What nobody needs any more and is older than so many days.
+
+    What was brought from another environment is as old as its coming.
+    """
     from rdv.backends import select
 
-    store = select.artifacts(project)
-    versions, pointers = registered(select.registry(project))
-    needed = released(pointers)
-    keep = [one.artifact for one in versions if (one.model, one.version) in needed]
+    store, now = select.artifacts(project), datetime.now(UTC)
+    versions, needed = in_use(select.registry(project))
+    keep = [
+        one.artifact
+        for one in versions
+        if (one.model, one.version) in needed or (one.brought and age_days(one.brought, now) < older_than_days)
+    ]
     every = manifests(store)
     found = [
         Garbage(name, every[name].kind, size_bytes(every[name]), every[name].created)
-        for name in collectable(every, keep, datetime.now(UTC), older_than_days)
+        for name in collectable(every, keep, now, older_than_days)
     ]
     found += [Garbage(one.name, f"attempt {one.attempt}", None, "", one) for one in stale(project, store)]
     left = store.unfinished(min(older_than_days, UNFINISHED_DAYS) * 86_400)
@@ -148,9 +163,9 @@ def collect(project: Project, found: list[Garbage]) -> int:
         if one.orphan is not None:
             gone += bool(store.collect([one.orphan]))
             continue
-        versions, pointers = registered(registry)
+        versions, needed = in_use(registry)
         using = [version for version in versions if version.artifact == one.artifact]
-        if not any((version.model, version.version) in released(pointers) for version in using):
+        if not any((version.model, version.version) in needed for version in using):
             for version in using:
                 registry.delete(version_key(version.model, version.version))
             store.delete(one.artifact)

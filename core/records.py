@@ -18,8 +18,12 @@ from rdv.errors import ConfigError
 T = TypeVar("T", bound=msgspec.Struct)
 
 
-class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One published version of a model: the artifact's name within its store, and its digest."""
+class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One published version of a model: the artifact's name within its store, and its digest.
+
+    came_from: the environment that it was brought from, and brought: when; empty where it was trained. created and run
+    are of the training, wherever that was.
+    """
 
     model: str
     version: str
@@ -28,6 +32,8 @@ class Version(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     created: str = ""
     metrics: dict[str, float] = {}
     run: str = ""
+    came_from: str = ""
+    brought: str = ""
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from rdv.cli.retention import age_days, collectable, lineage, released
+from rdv.cli.retention import age_days, collectable, lineage, released, tried
 from rdv.manifest import FileEntry, Manifest
-from rdv.records import Pointer
+from rdv.records import Pointer, Rollout, RolloutState
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -29,6 +30,12 @@ def test_current_and_previous_versions_are_kept() -> None:
     """Both versions that a rollback moves between are released; a model without a previous one has one."""
     pointers = {"a": Pointer(version="v2", previous="v1"), "canary": Pointer(version="v0")}
     assert released(pointers) == {("a", "v2"), ("a", "v1"), ("canary", "v0")}
+
+
+def test_what_canaries_serve_is_kept() -> None:
+    """The version of a rollout stays for as long as it is on."""
+    row = Rollout(model="a", number=1, version="v3", serial=3, instead_of="v2")
+    assert tried([row, replace(row, model="b", state=RolloutState.ROLLED_BACK)]) == {("a", "v3")}
 
 
 def test_what_a_kept_version_was_made_from_is_kept() -> None:
