@@ -43,6 +43,7 @@ CLUSTER: dict[str, tuple[str, ...]] = {
     "s3_transfer": ("s3-transfer",),
     "stores_done": ("s3-done-s", "hdfs-done-s"),
     "nomad_steps": ("nomad-steps",),
+    "cluster_reload": ("reload-signal", "reload-watch"),
 }
 
 
