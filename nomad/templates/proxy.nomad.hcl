@@ -61,8 +61,9 @@ job "rdv-proxy" {
       health_check      = "checks"
       min_healthy_time  = "2s"
       healthy_deadline  = "60s"
-      # the first instance that is not well in time ends the change, instead of being placed again and again
-      progress_deadline = "0s"
+      # unlike the other roles: a gateway that appears while nginx is not started yet makes Nomad fail the task ("failed
+      # to send signals: Task not running"), which on a first apply is no fault; it is placed again
+      progress_deadline = "120s"
       auto_revert       = true
     }
     restart {
