@@ -154,11 +154,12 @@ class Serving:
         return client.found
 
 
-def make_serving(cluster: Any, towns: Any, folder: Path) -> Serving:
-    """A project of its own in an environment of a cluster; its versions are trained on this machine."""
+def make_serving(cluster: Any, towns: Any, folder: Path, trains: str = "local:") -> Serving:
+    """A project of its own in an environment of a cluster. trains: where; by default on this machine, empty: there."""
     project = folder / "project"
     project.mkdir()
-    places = {**cluster.environments()[ENV], "cluster": "local:"}
+    places = cluster.environments()[ENV]
+    places["cluster"] = trains or places["cluster"]
     name = f"t{short_id()}"
     prefix, query = places["registry"].partition("?")[::2]
     how = places["artifacts"].partition("?")[2]
@@ -186,6 +187,18 @@ def serving(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) 
     """A project on the session's cluster; its serving jobs are gone with the test."""
     made = make_serving(dev_cluster, towns, tmp_path)
     yield made
+    made.rdv("apply", "--remove")
+
+
+@pytest.fixture
+def scheduled(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) -> Iterator[Serving]:
+    """A project that trains on the batch cluster, and releases; serving jobs and schedule are gone with the test."""
+    made = make_serving(dev_cluster, towns, tmp_path, trains="")
+    text = made.town.folder.joinpath("rdv.toml").read_text()
+    made.town.mark("rdv.toml", text.replace('metric = "rmse"', 'metric = "rmse"\npublish = "deploy"'))
+    yield made
+    if made.rdv("schedule", "list", "-o", "json"):
+        made.rdv("schedule", "remove", MODEL, "--yes")
     made.rdv("apply", "--remove")
 
 
