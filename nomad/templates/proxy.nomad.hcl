@@ -61,9 +61,8 @@ job "rdv-proxy" {
       health_check      = "checks"
       min_healthy_time  = "2s"
       healthy_deadline  = "60s"
-      # unlike the other roles: a gateway that appears while nginx is not started yet makes Nomad fail the task ("failed
-      # to send signals: Task not running"), which on a first apply is no fault; it is placed again
-      progress_deadline = "120s"
+      # the first instance that is not well in time ends the change, instead of being placed again and again
+      progress_deadline = "0s"
       auto_revert       = true
     }
     restart {
@@ -157,19 +156,29 @@ job "rdv-proxy" {
           }
         CONF
         destination   = "local/nginx.conf"
-        change_mode   = "signal"
-        change_signal = "SIGHUP"
-        splay         = "0s"
+        # no signal of Nomad's: one that comes before nginx can take it ends it, and one without a process fails the task
+        change_mode = "script"
+        change_script {
+          command = "/bin/sh"
+          args = [
+            "-c",
+            "for i in 1 2 3 4 5 6 7 8; do p=$(cat $NOMAD_TASK_DIR/nginx.pid) && grep -q nginx /proc/$p/comm && exec kill -HUP $p; sleep 0.5; done; exit 1",
+          ]
+          timeout       = "10s"
+          fail_on_error = false
+        }
+        splay = "0s"
         wait {
           min = "50ms"
           max = "500ms"
         }
       }
+      # read once more when it has begun, for what has changed between its reading and Nomad's knowing that it runs
       dynamic "config" {
         for_each = var.driver == "docker" ? [] : [var.nginx]
         content {
-          command = config.value
-          args    = ["-e", "stderr", "-c", "${NOMAD_TASK_DIR}/nginx.conf"]
+          command = "/bin/sh"
+          args    = ["-c", "trap '' HUP; (sleep 3; kill -HUP $$) & exec ${config.value} -e stderr -c $NOMAD_TASK_DIR/nginx.conf"]
         }
       }
       dynamic "config" {
@@ -179,8 +188,8 @@ job "rdv-proxy" {
           force_pull   = false
           init         = true
           network_mode = "host"
-          command      = var.nginx
-          args         = ["-e", "stderr", "-c", "${NOMAD_TASK_DIR}/nginx.conf"]
+          command      = "/bin/sh"
+          args         = ["-c", "trap '' HUP; (sleep 3; kill -HUP $$) & exec ${var.nginx} -e stderr -c $NOMAD_TASK_DIR/nginx.conf"]
         }
       }
       service {
