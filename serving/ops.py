@@ -1,8 +1,8 @@
 """The ops listener: what a role tells whoever looks after it, over TCP. It is read only: nothing here changes anything.
 
-`/health` of a gateway sends a probe the way of a request, through the bus and the models and back; that of a worker
-has its model score a row. `/ready` (gateways): every goal is answered by its models. `/metrics`, `/status`: as on the
-admin socket.
+`/live` (gateways): it can be dialled. `/health` of a gateway sends a probe the way of a request, through the bus and
+the models and back; that of a worker has its model score a row. `/ready` (gateways): every goal is answered by its
+models. `/metrics`, `/status`: as on the admin socket.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class GatewayOps:
     def routes(self) -> Mapping[str, Mapping[str, Route]]:
         """Path to method to route."""
         return {
+            "/live": {"GET": Route(self._live)},
             "/health": {"GET": Route(self._health)},
             "/ready": {"GET": Route(self._ready)},
             "/metrics": {"GET": Route(self._show_metrics)},
@@ -49,6 +50,9 @@ class GatewayOps:
 
     def refused(self, status: int) -> None:
         """Refusals here are in no ledger."""
+
+    async def _live(self, body: bytes) -> Reply:
+        return told({})
 
     async def _health(self, body: bytes) -> Reply:
         """Well: each goal's models score a probe. A goal without any model gets defaults, and another gateway would

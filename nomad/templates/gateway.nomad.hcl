@@ -136,7 +136,7 @@ job "rdv-gateway" {
           args         = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "gateway"]
         }
       }
-      # where workers dial it
+      # where workers dial it: as soon as it listens, for only then can it become well
       service {
         name     = var.bus_service
         provider = "consul"
@@ -146,6 +146,20 @@ job "rdv-gateway" {
           ops      = "${NOMAD_ADDR_ops}"
           url      = "http://${NOMAD_ADDR_http}"
         }
+        check {
+          name     = "it listens"
+          type     = "http"
+          port     = "ops"
+          path     = "/live"
+          interval = "1s"
+          timeout  = "2s"
+        }
+      }
+      # where proxies hand requests over
+      service {
+        name     = var.data_service
+        provider = "consul"
+        port     = "http"
         # a probe goes through the bus and back; three failures in a row, that is 6 s, and it is started again
         check {
           name     = "a probe through the bus"
@@ -158,20 +172,6 @@ job "rdv-gateway" {
             limit = 3
             grace = "30s"
           }
-        }
-      }
-      # where proxies hand requests over
-      service {
-        name     = var.data_service
-        provider = "consul"
-        port     = "http"
-        check {
-          name     = "a probe through the bus"
-          type     = "http"
-          port     = "ops"
-          path     = "/health"
-          interval = "2s"
-          timeout  = "2s"
         }
       }
       logs {

@@ -1,0 +1,156 @@
+"""A gateway and a worker killed at 300 requests a second, as those see it who ask the gateways without a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+pytestmark = pytest.mark.live
+MODEL = "visit/m"
+RATE = 150.0
+"""Requests a second, at each of two gateways."""
+CONNECTIONS = 16
+"""At each gateway, each with one request at a time: so many may be in a gateway's hands when it dies."""
+BODY = json.dumps({"age": 3}).encode()
+REQUEST = (
+    b"POST /v1/goals/visit/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+)
+
+
+@dataclass
+class Seen:
+    """What those who ask one gateway saw. cut: requests that were sent, and whose answer never came."""
+
+    answered: int = 0
+    defaults: int = 0
+    cut: int = 0
+    others: int = 0
+
+
+class Askers:
+    """Keep asking a gateway over a few connections, each made again when it breaks; a life of the gateway a count."""
+
+    def __init__(self, url: str) -> None:
+        self._port, self._stop = int(urlsplit(url).port or 0), threading.Event()
+        self.lives = [Seen()]
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._all()))
+
+    def __enter__(self) -> Askers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    async def _all(self) -> None:
+        await asyncio.gather(*(self._one() for _ in range(CONNECTIONS)))
+
+    async def _one(self) -> None:
+        pause = CONNECTIONS / RATE
+        while not self._stop.is_set():
+            seen = self.lives[-1]
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            except OSError:  # nobody took it, so nothing was asked
+                await asyncio.sleep(pause)
+                continue
+            due = time.monotonic()
+            while not self._stop.is_set():
+                due = max(due + pause, time.monotonic())
+                await asyncio.sleep(due - time.monotonic())
+                if seen is not self.lives[-1] or not await _asked(reader, writer, seen):
+                    break
+            writer.close()
+            if seen is self.lives[-1] and not self._stop.is_set():
+                self.lives.append(Seen())
+
+
+async def _asked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen) -> bool:
+    """Whether a request was answered; not, when the connection was closed before."""
+    if reader.at_eof():
+        return False
+    try:
+        writer.write(REQUEST)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        [length] = [line.partition(b":")[2] for line in head.split(b"\r\n") if line.startswith(b"content-length")]
+        data = await reader.readexactly(int(length))
+    except (OSError, asyncio.IncompleteReadError):
+        seen.cut += 1
+        return False
+    if head.split()[1] != b"200":
+        seen.others += 1
+    elif json.loads(data)["model"]:
+        seen.answered += 1
+    else:
+        seen.defaults += 1
+    return True
+
+
+def test_what_a_killed_gateway_had_in_hand_is_all_that_is_lost(serving: Any) -> None:
+    """A killed gateway costs at most what was in flight there, a killed worker nothing; all else is in the ledgers.
+
+    Each is started again where it was, and every worker has found the new gateway and every gateway the new worker.
+    """
+    serving.train(2.0)
+    serving.rdv("deploy", MODEL, "--timeout", "0")
+    serving.settings(gateways=2, replicas=2, proxies=0)
+    serving.rdv("apply")
+    before = serving.rdv("status", "--wait", "60", "-o", "json")
+    killed, other = before["gateways"]
+    with Askers(killed["url"]) as dying, Askers(other["url"]) as living:
+        time.sleep(1.0)
+        os.kill(killed["pid"], signal.SIGKILL)
+        time.sleep(1.0)
+        os.kill(before["workers"][0]["pid"], signal.SIGKILL)
+        until(serving, lambda now: is_whole(now, before) and len(dying.lives) > 1)
+        time.sleep(1.0)
+    print(f"killed: {dying.lives}; the other: {living.lives}")
+    now = {one["gateway"]: one["goals"]["visit"]["ledger"] for one in serving.rdv("status", "-o", "json")["gateways"]}
+    first, *_, last = dying.lives
+    assert first.answered
+    assert first.cut <= CONNECTIONS
+    [alone] = living.lives
+    for seen, ledger in ((last, now[killed["gateway"]]), (alone, now[other["gateway"]])):
+        assert (seen.cut, seen.others) == (0, 0)
+        assert ledger["balances"] is True
+        assert (ledger["answered"], ledger["defaults"]) == (seen.answered, seen.defaults)
+        assert ledger["accepted"] == seen.answered + seen.defaults
+    for role, model in (("gateway", ""), ("worker", MODEL)):
+        assert any(one.restarts for one in serving.job(role, model).instances)
+
+
+def is_whole(now: Any, before: Any) -> bool:
+    """Whether there are two gateways again that see two workers each, those that were killed being others by now."""
+    gone = {before["gateways"][0]["pid"], before["workers"][0]["pid"]}
+    if len(now["gateways"]) != 2 or {one["pid"] for one in (*now["gateways"], *now["workers"])} & gone:
+        return False
+    return all(len(one["goals"]["visit"]["models"][MODEL]["replicas"]) == 2 for one in now["gateways"])
+
+
+def until(serving: Any, true: Callable[[Any], bool]) -> None:
+    """Wait until the status is so; while nobody answers it is not."""
+    out = ""
+
+    def look() -> bool:
+        nonlocal out
+        process = serving.town.start("status", "-o", "json")
+        out, _ = process.communicate(timeout=60)
+        return process.returncode == 0 and true(json.loads(out))
+
+    try:
+        serving.town.until(look)
+    except AssertionError:
+        print(out)
+        raise
