@@ -125,15 +125,19 @@ class Services(Protocol):
     local: bool
     folder: str
 
-    def plan(self, wanted: Sequence[ServiceJob]) -> Sequence[ServiceChange]:
+    def plan(self, wanted: Sequence[ServiceJob], anew: bool = False) -> Sequence[ServiceChange]:
         """What would make the jobs what they ought to be, in the order to apply it; nothing is changed.
 
-        A job of this project that is not wanted is to be removed. A pin and a scaled count stay as they are.
+        A job of this project that is not wanted is to be removed. A pin and a scaled count stay as they are. anew:
+        every instance is to be replaced, also where nothing differs; UsageError where nobody can do that.
         """
         ...
 
     def apply(self, change: ServiceChange) -> Applied:
-        """Begin a change, over the very state that it was planned over; else LostRace, and nothing is done."""
+        """Begin a change, over the very state that it was planned over; else LostRace, and nothing is done.
+
+        An unchanged job's mark is that of a change which was begun before and is on its way still.
+        """
         ...
 
     def follow(self, applied: Applied, say: Say, timeout_s: float) -> Rolled:

@@ -40,8 +40,8 @@ def read_pin(text: str) -> Pin | None:
     return Pin(version, int(serial)) if version and serial.isdigit() else None
 
 
-def meta_of(job: ServiceJob, pin: Pin | None) -> dict[str, str]:
-    """What a job says about itself, by which it is found and compared."""
+def meta_of(job: ServiceJob, pin: Pin | None, anew: str = "") -> dict[str, str]:
+    """What a job says about itself, by which it is found and compared. anew: with another word all are replaced."""
     found = {
         "rdv_kind": job.role,
         "rdv_project": job.project,
@@ -50,6 +50,7 @@ def meta_of(job: ServiceJob, pin: Pin | None) -> dict[str, str]:
         "rdv_count": str(job.count),
         "rdv_memory_mb": str(job.memory_mb),
         "rdv_pin": pin_text(pin),
+        "rdv_anew": anew,
     }
     return {name: value for name, value in found.items() if value}
 
@@ -63,11 +64,12 @@ def service_draft(
     count: int | None = None,
     pin: Pin | None = None,
     canaries: int = 0,
+    anew: str = "",
 ) -> Draft:
     """A serving job as it ought to be. options: of the place. consul: the prefix of the registry's keys.
     names: what something of the project is called in the catalog.
 
-    count: instead of the job's own. pin, canaries: of a worker.
+    count: instead of the job's own. pin, canaries: of a worker. anew: as in `meta_of`.
     """
     how = where_it_runs(namespace, options)
     variables: Variables = {
@@ -79,7 +81,7 @@ def service_draft(
         "memory_mb": job.memory_mb,
         "count": job.count if count is None else count,
         "most": max(MOST, job.count, count or 0),
-        "meta": meta_of(job, pin),
+        "meta": meta_of(job, pin, anew),
     }
     if job.role == "proxy":
         variables |= _proxy(options, names, job)

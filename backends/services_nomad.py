@@ -7,8 +7,8 @@ was planned over. `rdv scale` and canaries change a job outside of plans; a plan
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from rdv.backends.nomad_api import parse_place
 from rdv.backends.nomad_drafts import project_folder
@@ -24,12 +24,14 @@ from rdv.backends.ports_services import (
 )
 from rdv.backends.services_drafts import Names, job_id, order, read_pin, service_draft
 from rdv.backends.services_nomad_api import ServicesApi
-from rdv.backends.services_nomad_follow import Following
-from rdv.backends.services_nomad_view import instances_of, is_rolling
-from rdv.errors import LostRace, NotFound, TimedOut
+from rdv.backends.services_nomad_follow import Following, deployment_mark
+from rdv.backends.services_nomad_view import instances_of, is_rolling, tries
+from rdv.errors import LostRace, NotFound, TimedOut, Unreachable
+from rdv.ids import short_id
 from rdv.records import Pin
 
 Json = Mapping[str, Any]
+Answer = TypeVar("Answer")
 _LOOK_S = 0.1
 _MOST_DIFFERENCES = 20
 
@@ -49,10 +51,10 @@ class NomadServices:
         self.folder = project_folder(self._options, "")
         self._consul, self._project, self._env, self._names = consul, project, env, names
 
-    def plan(self, wanted: Sequence[ServiceJob]) -> Sequence[ServiceChange]:
+    def plan(self, wanted: Sequence[ServiceJob], anew: bool = False) -> Sequence[ServiceChange]:
         """See the port. A scaled count stays until rdv.toml's number changes; so does a pin, which is a release's."""
-        there = self._there()
-        found = [self._planned(one, there) for one in sorted(wanted, key=lambda one: order(one.role))]
+        there, word = self._there(), short_id() if anew else ""
+        found = [self._planned(one, there, word) for one in sorted(wanted, key=lambda one: order(one.role))]
         kept = {change.job for change in found}
         for gone in sorted(set(there) - kept):
             name = _name(there[gone].get("Meta") or {})
@@ -63,7 +65,7 @@ class NomadServices:
     def apply(self, change: ServiceChange) -> Applied:
         """See the port. The index of the plan is enforced by Nomad, and the job read back for writers beside us."""
         if change.change == "unchanged":
-            return Applied(job=change.job, name=change.name)
+            return Applied(job=change.job, name=change.name, mark=self._on_its_way(change.job))
         if change.change == "removed":
             if int(self._api.job(change.job)["JobModifyIndex"]) != change.index:
                 raise LostRace(f"{change.name} was changed after it was planned", "plan again")
@@ -102,20 +104,39 @@ class NomadServices:
         return Applied(job=name, name=f"{role} {model}".strip(), mark=self._api.scale(name, role, count))
 
     def restart(self, job: str, instance: str, timeout_s: float) -> None:
-        """See the port. Healthy: the task's newest start is later than before, and it runs."""
-        before = next((one for one in self._api.allocations(job)[1] if one["ID"] == instance), None)
+        """See the port. Healthy: the task's newest start is later than before, and it runs.
+
+        A server or a node that does not answer is asked again while there is time.
+        """
+        until = time.monotonic() + timeout_s
+        listed = _asked(lambda: self._api.allocations(job), until)[1]
+        before = next((one for one in listed if one["ID"] == instance), None)
         if before is None:
             raise NotFound(f"{job} has no instance {instance}", "see `rdv status`")
-        task = str((self._api.job(job).get("Meta") or {})["rdv_kind"])
-        begun, until = _started(before, task), time.monotonic() + timeout_s
-        self._api.restart(instance, task)
+        task = str((_asked(lambda: self._api.job(job), until).get("Meta") or {})["rdv_kind"])
+        begun = _started(before, task)
+        _asked(lambda: self._api.restart(instance, task), until)
         while True:
-            now = self._api.allocation(instance)
+            now = _asked(lambda: self._api.allocation(instance), until)
             if now["ClientStatus"] == "running" and _started(now, task) > begun:
                 return
             if time.monotonic() >= until:
                 raise TimedOut(f"{instance} of {job} did not start again within {timeout_s:g} s", "see `rdv status`")
             time.sleep(_LOOK_S)
+
+    def _on_its_way(self, job: str) -> str:
+        """The mark of a change that has not ended yet, or has failed and left too little that runs; else empty."""
+        deployment = self._api.newest_deployment(job)
+        if deployment is None or tries(deployment):
+            return ""
+        left = deployment["Status"] == "failed" and not self._runs(job, int(deployment["JobVersion"]))
+        return deployment_mark(deployment) if is_rolling(deployment) or left else ""
+
+    def _runs(self, job: str, version: int) -> bool:
+        """Whether a job runs as often as it ought to, or is another by now than in that version."""
+        now = self._api.job(job)
+        running = [one for one in self._api.allocations(job)[1] if one["ClientStatus"] == "running"]
+        return int(now["Version"]) != version or len(running) >= int(now["TaskGroups"][0]["Count"])
 
     def _there(self) -> dict[str, Json]:
         """The whole jobs of this project that are not stopped, by id."""
@@ -126,19 +147,19 @@ class NomadServices:
     def _is_ours(self, meta: Json) -> bool:
         return meta.get("rdv_project") == self._project and meta.get("rdv_env") == self._env and "rdv_kind" in meta
 
-    def _planned(self, wanted: ServiceJob, there: Mapping[str, Json]) -> ServiceChange:
+    def _planned(self, wanted: ServiceJob, there: Mapping[str, Json], anew: str) -> ServiceChange:
         name = job_id(wanted.project, wanted.role, wanted.model)
         known = there.get(name)
         count, pin = None, None
         if known is not None:
             meta = known.get("Meta") or {}
-            pin = read_pin(meta.get("rdv_pin", ""))
+            pin, anew = read_pin(meta.get("rdv_pin", "")), anew or meta.get("rdv_anew", "")
             if meta.get("rdv_count") == str(wanted.count):
                 count = int(known["TaskGroups"][0]["Count"])
         left = int((known["TaskGroups"][0].get("Update") or {}).get("Canary") or 0) if known is not None else 0
-        spec, index, differs = self._drafted(wanted, count, pin, left)
+        spec, index, differs = self._drafted(wanted, count, pin, left, anew)
         if left and differs:  # how many canaries a rollout had says nothing by itself; a change is to have none
-            spec, index, differs = self._drafted(wanted, count, pin, 0)
+            spec, index, differs = self._drafted(wanted, count, pin, 0, anew)
         same = known is not None and not differs
         return ServiceChange(
             job=name,
@@ -150,14 +171,14 @@ class NomadServices:
         )
 
     def _drafted(
-        self, wanted: ServiceJob, count: int | None, pin: Pin | None, canaries: int
+        self, wanted: ServiceJob, count: int | None, pin: Pin | None, canaries: int, anew: str
     ) -> tuple[dict[str, Any], int, tuple[str, ...]]:
         """A job's specification, the index of the one that is there, and in which fields they differ.
 
         Fields: a scaling block counts as edited for ever.
         """
         draft = service_draft(
-            self._api.namespace, self._options, self._consul, self._names, wanted, count, pin, canaries
+            self._api.namespace, self._options, self._consul, self._names, wanted, count, pin, canaries, anew
         )
         spec = self._api.parse(draft.id, draft.hcl(), draft.values())
         index, diff = self._api.plan(spec)
@@ -166,6 +187,17 @@ class NomadServices:
 
 def _name(meta: Json) -> str:
     return f"{meta.get('rdv_kind', '')} {meta.get('rdv_model', '')}".strip()
+
+
+def _asked(ask: Callable[[], Answer], until: float) -> Answer:
+    """What Nomad answers in the end; Unreachable when it does not in time."""
+    while True:
+        try:
+            return ask()
+        except Unreachable:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_LOOK_S)
 
 
 def _started(allocation: Json, task: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from rdv.backends.ports_services import Applied, Rolled, Say
 from rdv.backends.services_nomad_api import ServicesApi
 from rdv.backends.services_nomad_view import placement, why
-from rdv.errors import NotFound, RdvError, RolloutFailed, TimedOut, Unreachable
+from rdv.errors import NotAuthorised, NotFound, RdvError, RolloutFailed, TimedOut, Unreachable
 
 Json = Mapping[str, Any]
 _LOOK_S = 0.1
@@ -20,6 +20,15 @@ _SERVER_S = 60.0
 """How long Nomad may not answer, such as while another of its servers is elected, before following ends with that."""
 _LOG_BYTES, _LOG_LINES = 4000, 15
 _REVERT_S = 60.0
+
+
+_DEPLOYMENT = "deployment/"
+_GOES_ON = "what ran before, if anything, goes on; `rdv apply --anew` tries the same again once its cause is gone"
+
+
+def deployment_mark(deployment: Json) -> str:
+    """The mark of a change whose deployment is known; those of others are their evaluations."""
+    return f"{_DEPLOYMENT}{deployment['ID']}"
 
 
 class Following:
@@ -30,6 +39,7 @@ class Following:
         self._said = ""
         self._begun = self._answered = time.monotonic()
         self._until = 0.0
+        self._silent: RdvError | None = None
 
     def until_done(self, timeout_s: float) -> Rolled:
         """See `Services.follow`."""
@@ -51,6 +61,8 @@ class Following:
 
     def _deployment(self) -> str:
         """The deployment that the change's evaluation has begun; empty when it was carried out without one."""
+        if self._applied.mark.startswith(_DEPLOYMENT):
+            return self._applied.mark.removeprefix(_DEPLOYMENT)
         while True:
             found = self._asked(lambda: self._api.evaluation(self._applied.mark))
             if found is not None and found["Status"] == "complete":
@@ -69,7 +81,7 @@ class Following:
         for reason in self._reasons(str(deployment["ID"]), with_log=True):
             self._say(f"{name}: {reason}")
         back = self._brought_back(str(deployment["ID"])) if "rolling back" in said.lower() else ""
-        raise RolloutFailed(f"{name}: {said.rstrip('.')}", back or "what ran before, if anything, goes on")
+        raise RolloutFailed(f"{name}: {said.rstrip('.')}", back or _GOES_ON)
 
     def _brought_back(self, failed: str) -> str:
         """What came of the revert that Nomad has begun by itself."""
@@ -116,16 +128,21 @@ class Following:
         """What Nomad says; None while it does not answer, for a while."""
         try:
             found = ask()
-        except (Unreachable, NotFound) as error:  # a server that has just come back may not know it yet
-            if time.monotonic() - self._answered > _SERVER_S or isinstance(error, NotFound):
+        except (Unreachable, NotFound, NotAuthorised) as error:
+            if isinstance(error, Unreachable):
+                self._silent = error
+            # a server that has just come back may not know it yet, nor who asks
+            if self._silent is None or time.monotonic() - self._answered > _SERVER_S:
                 raise
             self._tell(f"waiting for Nomad: {error.what}")
             return None
-        self._answered = time.monotonic()
+        self._answered, self._silent = time.monotonic(), None
         return found
 
     def _wait(self, why_not: str) -> None:
         if time.monotonic() >= self._until:
+            if self._silent is not None:
+                raise self._silent
             waited = time.monotonic() - self._begun
             raise TimedOut(f"{self._applied.name} was not changed everywhere after {waited:.0f} s", why_not[:1000])
         time.sleep(_LOOK_S)

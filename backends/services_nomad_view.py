@@ -28,13 +28,19 @@ def is_rolling(deployment: Json | None) -> bool:
     return deployment is not None and deployment.get("Status") in _ROLLING
 
 
+def tries(deployment: Json) -> bool:
+    """Whether a deployment has canaries that wait for somebody to decide."""
+    groups = (deployment.get("TaskGroups") or {}).values()
+    return any(one.get("DesiredCanaries") and not one.get("Promoted") for one in groups)
+
+
 def why(allocation: Json) -> Iterator[str]:
     """What an allocation's events say about its not being well, oldest first."""
     if allocation.get("ClientStatus") == "failed" and allocation.get("ClientDescription"):
         yield str(allocation["ClientDescription"])
     for task, state in (allocation.get("TaskStates") or {}).items():
         for event in state.get("Events") or ():
-            if event.get("Type") in _TELLING:
+            if event.get("Type") in _TELLING or event.get("FailsTask"):
                 yield f"{task}: {event['Type']}: {event.get('DisplayMessage') or ''}".rstrip(": ")
 
 

@@ -20,14 +20,16 @@ TIMEOUT = click.option(
     help="Seconds to follow a change; 0: do not.",
 )  # fmt: skip
 REMOVE = click.option("--remove", is_flag=True, help="Take all serving jobs away, and change nothing else.")
+ANEW = click.option("--anew", is_flag=True, help="Replace every instance, also where nothing differs.")
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the plan in a file for `rdv apply`.")
 @REMOVE
+@ANEW
 @options.project
 @options.output
-def plan(out: Path | None, remove: bool, project: Project, form: str) -> int:
+def plan(out: Path | None, remove: bool, anew: bool, project: Project, form: str) -> int:
     """Show what `rdv apply` would change on a cluster.
 
     That is serving jobs and their counts, parent jobs, policies. Nothing is changed here. Exit code 2 when there is
@@ -39,7 +41,7 @@ def plan(out: Path | None, remove: bool, project: Project, form: str) -> int:
     from rdv.files import replace_file
     from rdv.releases.service_plan import encode_plan
 
-    made = applying.make_plan(project, remove)
+    made = applying.make_plan(project, remove, anew)
     if out is not None:
         replace_file(out, encode_plan(made), 0o600)
     if form in ("json", "jsonl"):
@@ -52,19 +54,26 @@ def plan(out: Path | None, remove: bool, project: Project, form: str) -> int:
 @click.command()
 @click.argument("planfile", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
 @REMOVE
+@ANEW
 @TIMEOUT
 @options.project
 @options.output
-def apply(planfile: Path | None, remove: bool, timeout_s: float, project: Project, form: str) -> None:
+def apply(
+    planfile: Path | None, remove: bool, anew: bool, timeout_s: float, project: Project, form: str
+) -> None:
     """Make a cluster's serving jobs what rdv.toml says, exactly as planned.
 
     It carries out PLANFILE, or what `rdv plan` would say now, and follows each change to its end: from evaluation to
     deployment to instances. Exit code 1 when one fails, with its reasons and last log lines, also when the version
-    before was brought back; 8, and nothing is done, when something is not as it was when it was planned.
+    before was brought back; 8, and nothing is done, when something is not as it was when it was planned. What an
+    earlier one has begun and is on its way still is followed, too.
+
+    With --anew every instance is replaced, a few at a time: after a cause of failure that is not in rdv.toml, or after
+    Consul has lost its data, and with it the tokens by which instances tell that they are there.
     """
     from rdv.cli import applying
 
-    made = applying.read_plan(project, planfile) if planfile else applying.make_plan(project, remove)
+    made = applying.read_plan(project, planfile) if planfile else applying.make_plan(project, remove, anew)
     done = applying.apply_plan(project, made, timeout_s)
     output.rows(done, ROLLED, form, empty="nothing was to be changed" if not made.changes else "begun")
 

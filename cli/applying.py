@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdv.cli import output
-from rdv.errors import RdvError, UsageError
+from rdv.errors import RdvError, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from rdv.backends.ports_services import Applied, Role, Rolled, Services
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 TIMEOUT_S = 300.0
 
 
-def make_plan(project: Project, remove: bool = False) -> Plan:
-    """What would make an environment what rdv.toml says; nothing is changed. remove: with no serving job in it."""
+def make_plan(project: Project, remove: bool = False, anew: bool = False) -> Plan:
+    """What would make an environment what rdv.toml says; nothing is changed. remove: with no serving job in it.
+
+    anew: with another instance for every one that serves.
+    """
     from rdv.backends import select
     from rdv.releases.service_plan import Plan
     from rdv.serving.service_jobs import service_jobs
 
+    if remove and anew:
+        raise UsageError("--remove takes away what --anew would replace", "leave one of them out")
     services = select.services(project)
     if remove:
         return Plan(project=project.config.project, env=project.env, services=tuple(services.plan(())))
@@ -30,7 +35,7 @@ def make_plan(project: Project, remove: bool = False) -> Plan:
         project=project.config.project,
         env=project.env,
         jobs=tuple(parents(project)(True)),
-        services=tuple(services.plan(service_jobs(project, services.folder))),
+        services=tuple(services.plan(service_jobs(project, services.folder), anew)),
         policies=tuple(policies(project)),
     )
 
@@ -46,7 +51,18 @@ def refuse_broken_contracts(project: Project) -> None:
 
 
 def apply_plan(project: Project, plan: Plan, timeout_s: float) -> list[dict[str, Any]]:
-    """Carry a plan out, and follow it to its end; a record of each serving job that was changed."""
+    """Carry a plan out, and follow it to its end; a record of each serving job that was changed.
+
+    Unreachable says how to go on: what was begun is found again by the next plan, or on its way still.
+    """
+    try:
+        return _applied(project, plan, timeout_s)
+    except Unreachable as error:
+        again = f"what was begun goes on; once that answers, `rdv apply --env {project.env}` does the rest"
+        raise Unreachable(error.what, again) from error
+
+
+def _applied(project: Project, plan: Plan, timeout_s: float) -> list[dict[str, Any]]:
     from rdv.backends import select
     from rdv.releases import service_plan
     from rdv.serving.service_jobs import service_jobs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rdv.cli.model_views import find_version
 from rdv.cli.options import require_model
 from rdv.cli.output import note
-from rdv.errors import CorruptArtifact, Unreachable
+from rdv.errors import CorruptArtifact, NobodyServes, Unreachable
 
 if TYPE_CHECKING:
     from rdv.config import Project
@@ -62,7 +62,10 @@ def undo(project: Project, model: str, timeout_s: float) -> dict[str, Any]:
 
 
 def followed(project: Project, model: str, release: Release, timeout_s: float) -> dict[str, Any]:
-    """A release as a record, once the workers serve it, or at once when nothing runs or nobody wants to wait."""
+    """A release as a record, once the workers serve it, or at once when nothing runs or nobody wants to wait.
+
+    Unreachable when what has to be asked does not answer: the release stands, and workers follow it all the same.
+    """
     from rdv.serving.rolling import roll, rolls
     from rdv.serving.status import wait_until_served
 
@@ -75,8 +78,11 @@ def followed(project: Project, model: str, release: Release, timeout_s: float) -
             if rolls(project, model):
                 roll(project, model, release.version, timeout_s, note)
             served = wait_until_served(project, model, release.version, timeout_s)
-        except Unreachable as nobody:
+        except NobodyServes as nobody:
             note(f"released; {nobody}")
+        except Unreachable as error:
+            again = f"release {release.serial} stands; `rdv deploy {model} --version {release.version}` waits for it"
+            raise Unreachable(error.what, again) from error
         else:
             found |= {"replicas": len(served.replicas), "waited_s": round(served.waited_s, 3)}
     return found

@@ -80,6 +80,10 @@ class Unreachable(Transient, RdvError):
     exit_code = Exit.UNREACHABLE
 
 
+class NobodyServes(Unreachable):
+    """Nothing runs that could follow what was asked for; whoever starts next does."""
+
+
 class TimedOut(Transient, RdvError):
     """Something did not happen within its time limit."""
 

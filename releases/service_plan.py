@@ -77,8 +77,12 @@ def check_services(plan: Plan, now: Sequence[ServiceChange]) -> None:
 
 
 def begin(plan: Plan, services: Services) -> list[Applied]:
-    """Begin all changes of serving jobs; LostRace at the first that somebody else has changed meanwhile."""
-    return [services.apply(change) for change in plan.services if change.change != "unchanged"]
+    """Begin all changes of serving jobs; LostRace at the first that somebody else has changed meanwhile.
+
+    What was begun by an apply that did not see the end of it, and is on its way still, counts as begun.
+    """
+    begun = [(change, services.apply(change)) for change in plan.services]
+    return [applied for change, applied in begun if applied.mark or change.change != "unchanged"]
 
 
 def take_policies(plan: Plan, registry: Registry) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from rdv.backends import select
 from rdv.backends.ports_services import Instance, Services
 from rdv.config import Project
-from rdv.errors import NotFound, RdvError, TimedOut, Unreachable
+from rdv.errors import NobodyServes, NotFound, RdvError, TimedOut
 from rdv.serving.ops_client import Ops, record_of
 from rdv.serving.role_specs import GATEWAY, WORKER
 
@@ -27,12 +27,12 @@ def rolls(project: Project, model: str) -> bool:
 def roll(project: Project, model: str, version: str, timeout_s: float, say: Callable[[str], object]) -> None:
     """Start a model's workers again, one after the other, each when the one before it serves the version.
 
-    Unreachable when none runs; TimedOut when one does not serve it within what is left of the time.
+    NobodyServes when none runs; TimedOut when one does not serve it within what is left of the time.
     """
     services, ops, until = select.services(project), Ops(project), time.monotonic() + timeout_s
     job = next((one for one in services.look() if (one.role, one.model) == (WORKER, model)), None)
     if job is None or not job.instances:
-        raise Unreachable(f"no worker of {model} runs", f"`rdv apply --env {project.env}` starts them")
+        raise NobodyServes(f"no worker of {model} runs", f"`rdv apply --env {project.env}` starts them")
     for at, instance in enumerate(job.instances, 1):
         known = _place(ops, instance.id)
         if known is not None and _serves(known, version):

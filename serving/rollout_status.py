@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from rdv.config import Project
-from rdv.errors import NotFound, Refused, TimedOut, Unreachable
+from rdv.errors import NobodyServes, NotFound, Refused, TimedOut
 from rdv.folder_watch import FolderWatch
 from rdv.records import Rollout
 from rdv.serving.role_records import records_folder
@@ -23,7 +23,7 @@ def wait_until_tried(
     """How many gateways do what a rollout's row says, once all do: see its canaries, or assign nobody any more.
 
     check: called at every look; what it raises ends the waiting. Raises Refused when a canary cannot serve its version,
-    Unreachable at once when nobody serves, TimedOut.
+    NobodyServes at once, TimedOut.
     """
     if rollout.model not in project.config.models:
         raise NotFound(f"there is no model {rollout.model!r} in rdv.toml", "see `rdv models list`")
@@ -45,7 +45,7 @@ def _missing(project: Project, status: ServingStatus, rollout: Rollout) -> str:
     """What is still missing until all gateways do what a row says; empty when nothing is."""
     if not status.gateways:
         if status.supervisor is None and not status.wanted:
-            raise Unreachable(f"no gateway of {project.folder} answers", "`rdv serve` starts it")
+            raise NobodyServes(f"no gateway of {project.folder} answers", "`rdv serve` starts it")
         return "no gateway answers yet"
     _raise_refusal(status, rollout)
     goal = project.config.models[rollout.model].goal

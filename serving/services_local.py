@@ -41,8 +41,10 @@ class LocalServices:
     def __init__(self, state: Path) -> None:
         self._state, self._run = state, state / "run"
 
-    def plan(self, wanted: Sequence[ServiceJob]) -> Sequence[ServiceChange]:
+    def plan(self, wanted: Sequence[ServiceJob], anew: bool = False) -> Sequence[ServiceChange]:
         """See the port."""
+        if anew:
+            raise UsageError("the processes of `rdv serve` are not replaced from here", "end it and start it again")
         now = read_counts(self._state)
         listed = sorted((one for one in wanted if one.role in _ROLES), key=lambda one: _ROLES.index(one.role))
         found = [_change(now, one) for one in listed]

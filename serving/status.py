@@ -14,8 +14,9 @@ import msgspec
 
 from rdv.backends import select
 from rdv.backends.ports import Registry
+from rdv.backends.ports_services import Services
 from rdv.config import Project
-from rdv.errors import LostRace, NotFound, RdvError, Refused, TimedOut, Unreachable
+from rdv.errors import LostRace, NobodyServes, NotFound, RdvError, Refused, TimedOut, Unreachable
 from rdv.folder_watch import FolderWatch
 from rdv.records import Pointer, decode, pointer_key
 from rdv.serving.counts import read_counts
@@ -57,18 +58,18 @@ class ServedBy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_status(project: Project) -> ServingStatus:
-    """What serves a project now; Unreachable when no gateway answers."""
+    """What serves a project now; NobodyServes when no gateway answers."""
     status = look(project)
     if not status.gateways:
         why = f" ({'; '.join(status.silent)})" if status.silent else ""
-        raise Unreachable(f"no gateway of {project.folder} answers{why}", _starts(project))
+        raise NobodyServes(f"no gateway of {project.folder} answers{why}", _starts(project, GATEWAY))
     return status
 
 
 def wait_until_served(project: Project, model: str, version: str, timeout_s: float) -> ServedBy:
     """Return when every worker of a model serves a version and every gateway knows; they follow the model's pointer.
 
-    Raises Unreachable at once when no worker of the model runs and none is to come, Refused when one says that it
+    Raises NobodyServes at once when no worker of the model runs and none is to come, Refused when one says that it
     cannot serve this release, LostRace when the pointer says another version, TimedOut.
     """
     if model not in project.config.models:
@@ -102,7 +103,7 @@ def _missing(project: Project, registry: Registry, status: ServingStatus, model:
     """What is still missing until a version is served everywhere; empty when nothing is."""
     workers = _workers(status, model)
     if not workers and not status.wanted.get(model):
-        raise Unreachable(f"no worker of {model} runs", f"{_starts(project)}; the release stands")
+        raise NobodyServes(f"no worker of {model} runs", f"{_starts(project, WORKER)}; the release stands")
     serial = _released(registry, model, version)
     replicas = 0
     for worker in workers:
@@ -150,7 +151,7 @@ def looker(project: Project) -> Callable[[], ServingStatus]:
     if not select.is_remote(project, "services"):
         return lambda: _look(project)
     ops, services = Ops(project), select.services(project)
-    wanted = {one.model: one.count for one in services.look() if one.role == WORKER}
+    wanted, unasked = _wanted(project, services)
 
     def everywhere() -> ServingStatus:
         """What the cluster's jobs tell, and what `rdv serve` does here for the same environment."""
@@ -160,7 +161,7 @@ def looker(project: Project) -> Callable[[], ServingStatus]:
         return msgspec.structs.replace(
             here,
             gateways=(*here.gateways, *(view for view in told.gateways if view["gateway"] not in known)),
-            silent=(*here.silent, *(why for name, why in told.silent.items() if name not in known)),
+            silent=(*here.silent, *(why for name, why in told.silent.items() if name not in known), *unasked),
             workers=(*here.workers, *told.workers),
             decoys=(*here.decoys, *told.decoys),
             wanted={model: wanted.get(model, 0) + here.wanted.get(model, 0) for model in models},
@@ -169,15 +170,32 @@ def looker(project: Project) -> Callable[[], ServingStatus]:
     return everywhere
 
 
+def _wanted(project: Project, services: Services) -> tuple[dict[str, int], tuple[str, ...]]:
+    """How many workers of each model there are to be, and why whoever keeps them could not be asked, if so.
+
+    A cluster's workers serve on without its servers: then rdv.toml says how many there are at least.
+    """
+    try:
+        return {one.model: one.count for one in services.look() if one.role == WORKER}, ()
+    except Unreachable as error:
+        return {model: settings.replicas for model, settings in project.config.models.items()}, (error.what,)
+
+
 def look(project: Project) -> ServingStatus:
     """What serves a project now, also when nothing does."""
     return looker(project)()
 
 
-def _starts(project: Project) -> str:
-    if select.is_remote(project, "services"):
-        return f"`rdv apply --env {project.env}` starts them"
-    return "`rdv serve` starts it"
+def _starts(project: Project, role: str) -> str:
+    """What to type for a role that nobody finds."""
+    if not select.is_remote(project, "services"):
+        return "`rdv serve` starts it"
+    with contextlib.suppress(Unreachable):
+        there = [one for job in select.services(project).look() if job.role == role for one in job.instances]
+        if any(one.state == "running" for one in there):
+            anew = f"`rdv apply --env {project.env} --anew` replaces them"
+            return f"some run and the catalog does not know them as healthy: after a Consul that lost its data, {anew}"
+    return f"`rdv apply --env {project.env}` starts them"
 
 
 def _look(project: Project) -> ServingStatus:

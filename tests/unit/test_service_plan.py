@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from rdv.backends.ports import JobChange
-from rdv.backends.ports_services import ServiceChange
+from rdv.backends.ports_services import Applied, ServiceChange
 from rdv.config import Config, Environment, Goal, Model, Project, Serve
 from rdv.errors import ConfigError, LostRace
-from rdv.releases.service_plan import Plan, begin_parents, check_services, decode_plan, encode_plan
+from rdv.releases.service_plan import Plan, begin, begin_parents, check_services, decode_plan, encode_plan
 from rdv.serving.service_jobs import service_jobs
 
 PARENT = JobChange(job="rdv-step", namespace="dev", change="new")
@@ -40,6 +40,22 @@ def test_moved_state_is_refused() -> None:
     for now in ([msgspec.structs.replace(CHANGE, index=8)], []):
         with pytest.raises(LostRace, match="gateway"):
             check_services(PLAN, now)
+
+
+def test_what_is_on_its_way_is_followed_though_nothing_differs() -> None:
+    """A change that an earlier apply has begun counts as begun; what is as it ought to be, and at rest, does not."""
+
+    class Now:
+        """Serving jobs, of which one is on its way."""
+
+        def apply(self, change: ServiceChange) -> Applied:
+            """Begin it, or say that it is."""
+            return Applied(job=change.job, name=change.name, mark="d" if change.job == "w" else "")
+
+    same = [ServiceChange(job=job, name=job, change="unchanged", index=1) for job in ("w", "x")]
+    gone = ServiceChange(job="z", name="z", change="removed", index=1)
+    plan = Plan(project="shop", env="dev", services=(*same, gone))
+    assert [one.job for one in begin(plan, Now())] == ["w", "z"]  # type: ignore[arg-type]
 
 
 def test_parents_are_registered_only_as_planned() -> None:

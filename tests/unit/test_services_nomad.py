@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from rdv.backends.ports_services import ServiceJob
+from rdv.backends.ports_services import Applied, ServiceJob
 from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, service_draft
 from rdv.backends.services_nomad_canaries import pinned, state_of
 from rdv.backends.services_nomad_child import listens
-from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, why
-from rdv.errors import ConfigError
+from rdv.backends.services_nomad_follow import Following, deployment_mark
+from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, tries, why
+from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, RolloutFailed, Unreachable
 from rdv.records import Pin
 
 PIN = Pin("2026-11-26-abc", 3)
@@ -21,8 +22,9 @@ def draft(role: str = "worker", **changes: Any) -> Any:
     """A job of a project called shop."""
     options = changes.pop("options", {"driver": "raw_exec"})
     model, pin = ("a/b", PIN) if role == "worker" else ("", None)
+    anew = changes.pop("anew", "")
     job = ServiceJob(project="shop", env="dev", role=role, model=model, **changes)  # type: ignore[arg-type]
-    return service_draft("dev", options, "rdv/dev", lambda what: f"dev-shop-{what}", job, pin=pin)
+    return service_draft("dev", options, "rdv/dev", lambda what: f"dev-shop-{what}", job, pin=pin, anew=anew)
 
 
 def test_a_model_with_a_slash_has_a_job_without() -> None:
@@ -141,3 +143,62 @@ def test_a_deployment_that_ended_is_not_on_its_way() -> None:
     """Nor is none."""
     assert [is_rolling(one) for one in (None, {"Status": "successful"}, {"Status": "running"})] == [False, False, True]
     assert list(why({"ClientStatus": "failed", "ClientDescription": "lost", "TaskStates": None})) == ["lost"]
+
+
+class Flaky:
+    """A Nomad that answers a look at a deployment as told, the last answer again and again."""
+
+    def __init__(self, *answers: RdvError | str) -> None:
+        self._answers = list(answers)
+
+    def deployment(self, deployment: str) -> dict[str, Any]:
+        """The next answer."""
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, RdvError):
+            raise answer
+        group = {"DesiredTotal": 1, "PlacedAllocs": 1, "HealthyAllocs": 1}
+        return {"ID": deployment, "Status": answer, "TaskGroups": {"g": group}}
+
+    def made_by(self, deployment: str) -> list[dict[str, Any]]:
+        """What a deployment has made: nothing."""
+        return []
+
+
+def followed(*answers: RdvError | str, timeout_s: float = 60.0) -> Any:
+    """What became of following a deployment of such a Nomad."""
+    applied = Applied(job="g", name="gateway", mark=deployment_mark({"ID": "d"}))
+    api: Any = Flaky(*answers)
+    return Following(api, applied, lambda text: None).until_done(timeout_s)
+
+
+def test_a_server_that_was_away_may_have_forgotten_for_a_moment() -> None:
+    """After a silence neither an unknown deployment nor an unknown token ends the following; without one both do."""
+    gone, unknown, nobody = Unreachable("away"), NotFound("none"), NotAuthorised("who?")
+    assert followed("running", gone, unknown, nobody, "successful").healthy == 1
+    for error in (unknown, nobody):
+        with pytest.raises(type(error)):
+            followed("running", error, "successful")
+
+
+def test_a_limit_that_ends_in_silence_is_no_slow_change() -> None:
+    """When the time is up while Nomad does not answer, that is what is told."""
+    with pytest.raises(Unreachable, match="away"):
+        followed("running", Unreachable("away"), timeout_s=0.3)
+
+
+def test_a_failed_change_says_how_to_try_it_again() -> None:
+    """The spec would be the same, so another word is needed."""
+    with pytest.raises(RolloutFailed, match="--anew"):
+        followed("failed")
+
+
+def test_canaries_that_wait_for_a_decision_are_nobodys_change() -> None:
+    """A deployment whose canaries are not promoted is a rollout's; a promoted one, and one without, is not."""
+    groups: list[dict[str, Any]] = [{"DesiredCanaries": 2}, {"DesiredCanaries": 2, "Promoted": True}, {}]
+    assert [tries({"TaskGroups": {"g": one}}) for one in groups] == [True, False, False]
+
+
+def test_another_word_makes_another_specification() -> None:
+    """What has all instances replaced is in the job's meta, and in no other job's."""
+    assert draft(anew="x").variables["meta"]["rdv_anew"] == "x"
+    assert "rdv_anew" not in draft().variables["meta"]
