@@ -74,7 +74,7 @@ class ArtifactStore:
         """
         entry = manifest.file(path)
         try:
-            at = self._blobs.fetch(_file_key(manifest, path), into)
+            at = self._blobs.fetch(file_key(manifest, path), into)
         except CorruptArtifact as error:  # the store has checksums of its own
             raise CorruptArtifact(f"{path} of {manifest.name} is damaged: {error.what}", _HINT) from None
         try:
@@ -107,7 +107,7 @@ class ArtifactStore:
         """The files of a manifest, published or not, that the store does not have; by one listing."""
         _manifest_key(manifest.name)
         there = set(self._blobs.keys(f"{manifest.name}/{ATTEMPTS}/{manifest.attempt}/"))
-        return [entry for entry in manifest.files if _file_key(manifest, entry.path) not in there]
+        return [entry for entry in manifest.files if file_key(manifest, entry.path) not in there]
 
     def add(self, manifest: Manifest, path: str, source: Path) -> None:
         """Store one file of a manifest, published or not; there already is fine. CorruptArtifact when it is another.
@@ -115,7 +115,7 @@ class ArtifactStore:
         Unlike `publish` it is for several writers of the same attempt: what one of them has stored, no other removes.
         """
         with suppress(LostRace):
-            self._check_and_put(manifest.name, manifest.file(path), source, _file_key(manifest, path))
+            self._check_and_put(manifest.name, manifest.file(path), source, file_key(manifest, path))
 
     def seal(self, manifest: Manifest) -> Manifest:
         """Create the manifest of files that are there and verified; the one that stands, which may be another's."""
@@ -175,7 +175,7 @@ class ArtifactStore:
 
     def _upload(self, manifest: Manifest, folder: Path) -> None:
         for at, entry in enumerate(manifest.files):
-            key = _file_key(manifest, entry.path)
+            key = file_key(manifest, entry.path)
             try:
                 self._check_and_put(manifest.name, entry, folder / entry.path, key)
             except LostRace:  # this attempt was interrupted here before
@@ -203,7 +203,7 @@ class ArtifactStore:
     def _remove(self, manifest: Manifest, entries: Iterable[FileEntry]) -> None:
         for entry in entries:
             with suppress(RdvError):  # what stays is an orphan, for `collect`
-                self._blobs.delete(_file_key(manifest, entry.path))
+                self._blobs.delete(file_key(manifest, entry.path))
 
     def _is_another(self, name: str, attempt: str) -> bool:
         try:
@@ -264,7 +264,8 @@ def _manifest_key(name: str) -> str:
     return check_key(f"{name}/{MANIFEST}")
 
 
-def _file_key(manifest: Manifest, path: str) -> str:
+def file_key(manifest: Manifest, path: str) -> str:
+    """Where the store keeps one of an artifact's files."""
     _manifest_key(manifest.name)
     if "/" in manifest.attempt:
         raise UsageError(f"{manifest.attempt!r} cannot be the name of an attempt", "use letters and digits")

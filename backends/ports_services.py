@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self
 import msgspec
 
 from rdv.ids import digest_bytes
+from rdv.manifest import Manifest
 from rdv.records import Pin
 
 Role = Literal["gateway", "worker", "decoy", "proxy"]
@@ -180,11 +181,12 @@ class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
 class Canaries(Protocol):
     """Workers of another version beside those that serve, a set of them a model. All calls may be repeated."""
 
-    def start(self, model: str, pin: Pin, count: int) -> str:
+    def start(self, model: str, pin: Pin, count: int, manifest: Manifest | None = None) -> str:
         """Begin so many workers with a pin, beside the model's others, which stay; the mark to ask for them by.
 
-        With the same pin again: the same mark. NotFound when the model has no job, LostRace while another change of
-        its job is on its way.
+        manifest: of the pin's version, when the cluster is to bring its file into each worker's place; one that cannot
+        leaves that to the workers. With the same pin again: the same mark. NotFound when the model has no job, LostRace
+        while another change of its job is on its way.
         """
         ...
 

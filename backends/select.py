@@ -247,14 +247,16 @@ def _services(project: Project, which: str) -> Any:
     path = adapter.path if which == "services" else CANARIES[adapter.path]
     if not adapter.remote:
         return _load(Adapter(path))(project.state)
-    scheme, _, place = project.config.environments[project.env].registry.partition(":")
+    environment = project.config.environments[project.env]
+    scheme, _, place = environment.registry.partition(":")
     if scheme != "consul":
         raise ConfigError(f"the services of environment {project.env!r} need Consul", "name it: registry = consul:...")
     prefix = place.partition("?")[0].strip("/")
     names = partial(service, project)
     if "templates=" not in rest:  # a project's own job files, in the place of ours
         rest += f"{'&' if '?' in rest else '?'}{urlencode({'templates': str(project.folder / 'nomad')})}"
-    return _load(Adapter(path, adapter.extra))(rest, prefix, project.config.project, project.env, names)
+    more = (environment.artifacts, environment.secrets) if which == "canaries" else ()
+    return _load(Adapter(path, adapter.extra))(rest, prefix, project.config.project, project.env, names, *more)
 
 
 def is_remote(project: Project, port: str) -> bool:

@@ -24,6 +24,7 @@ from rdv.backends.ports_services import (
 )
 from rdv.backends.services_drafts import Names, job_id, order, read_pin, service_draft
 from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.services_nomad_files import brings, carry
 from rdv.backends.services_nomad_follow import Following, deployment_mark
 from rdv.backends.services_nomad_view import instances_of, is_rolling, tries
 from rdv.errors import LostRace, NotFound, TimedOut, Unreachable
@@ -157,8 +158,12 @@ class NomadServices:
             if meta.get("rdv_count") == str(wanted.count):
                 count = int(known["TaskGroups"][0]["Count"])
         left = int((known["TaskGroups"][0].get("Update") or {}).get("Canary") or 0) if known is not None else 0
-        spec, index, differs = self._drafted(wanted, count, pin, left, anew)
-        if left and differs:  # how many canaries a rollout had says nothing by itself; a change is to have none
+        # how many canaries a rollout had, and the file brought for them, say nothing alone: a change has neither
+        carried = known if known is not None and brings(known) else None
+        spec, index, differs = self._drafted(wanted, count, pin, left, anew, carried)
+        if left and differs:
+            spec, index, differs = self._drafted(wanted, count, pin, 0, anew, carried)
+        if carried is not None and differs:
             spec, index, differs = self._drafted(wanted, count, pin, 0, anew)
         same = known is not None and not differs
         return ServiceChange(
@@ -171,16 +176,25 @@ class NomadServices:
         )
 
     def _drafted(
-        self, wanted: ServiceJob, count: int | None, pin: Pin | None, canaries: int, anew: str
+        self,
+        wanted: ServiceJob,
+        count: int | None,
+        pin: Pin | None,
+        canaries: int,
+        anew: str,
+        carried: Json | None = None,
     ) -> tuple[dict[str, Any], int, tuple[str, ...]]:
         """A job's specification, the index of the one that is there, and in which fields they differ.
 
+        carried: a job whose brought file this one is to bring as well.
         Fields: a scaling block counts as edited for ever.
         """
         draft = service_draft(
             self._api.namespace, self._options, self._consul, self._names, wanted, count, pin, canaries, anew
         )
         spec = self._api.parse(draft.id, draft.hcl(), draft.values())
+        if carried is not None:
+            carry(spec, carried)
         index, diff = self._api.plan(spec)
         return spec, index, tuple(differences(diff))
 

@@ -1,7 +1,8 @@
 """The Canaries port on Nomad: a new version of a model's worker job, with the pin in its specification.
 
-The mark is the job version that holds the canaries. Nothing but the pin and the number of canaries differs from what
-ran before, so that dropping them is going back one version, and promoting them changes what is in the job for good.
+The mark is the job version that holds the canaries. Nothing but the pin, the number of canaries and
+the file that Nomad is to bring differs from what ran before, so that dropping them is going back one version, and
+promoting them changes what is in the job for good.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from rdv.backends.nomad_api import parse_place
 from rdv.backends.ports_services import CanaryState
 from rdv.backends.services_drafts import job_id, pin_text, read_pin
 from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.services_nomad_files import bring, source
 from rdv.backends.services_nomad_view import is_rolling, why
 from rdv.errors import LostRace, NotFound, Refused
+from rdv.manifest import Manifest
 from rdv.records import Pin
 
 Json = Mapping[str, Any]
@@ -24,11 +27,15 @@ Json = Mapping[str, Any]
 class NomadCanaries:
     """See `rdv.backends.ports_services.Canaries`. Arguments as those of `NomadServices`."""
 
-    def __init__(self, place: str, consul: str, project: str, env: str, names: object = None) -> None:
+    def __init__(
+        self, place: str, consul: str, project: str, env: str, names: object = None, store: str = "", secrets: str = ""
+    ) -> None:
+        """store, secrets: those of the environment, from which Nomad may fetch the files of versions."""
         namespace, options = parse_place(place)
         self._api, self._project, self._env = ServicesApi(namespace, options), project, env
+        self._come_from = source(store, secrets)
 
-    def start(self, model: str, pin: Pin, count: int) -> str:
+    def start(self, model: str, pin: Pin, count: int, manifest: Manifest | None = None) -> str:
         """See the port. It is registered over the very job that was read."""
         job = self._api.job(self._id(model))
         if job.get("Stop"):
@@ -37,7 +44,9 @@ class NomadCanaries:
             return str(job["Version"])
         if is_rolling(self._api.newest_deployment(job["ID"])):
             raise LostRace(f"the workers of {model} are being changed", "wait for that, then do it again")
-        self._api.begin(pinned(job, pin, count), int(job["JobModifyIndex"]))
+        made = pinned(job, pin, count)
+        bring(made, self._come_from, manifest)
+        self._api.begin(made, int(job["JobModifyIndex"]))
         return str(self._api.job(job["ID"])["Version"])
 
     def look(self, model: str, mark: str) -> CanaryState:

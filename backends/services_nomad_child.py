@@ -28,7 +28,7 @@ def main(entry: str, words: Sequence[str], environ: Mapping[str, str] = os.envir
     drop_tokens()
     module, _, name = entry.partition(":")
     code: int = getattr(import_module(module), name)(
-        task / "project.json", state, environ["NOMAD_SHORT_ALLOC_ID"], found, task / "pointer", words
+        task / "project.json", state, environ["NOMAD_SHORT_ALLOC_ID"], found, task / "pointer", task / "fetched", words
     )
     return code
 

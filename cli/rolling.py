@@ -14,7 +14,8 @@ from rdv.errors import Refused, TimedOut, Unreachable
 if TYPE_CHECKING:
     from rdv.backends.ports import Registry
     from rdv.config import Project
-    from rdv.records import Rollout
+    from rdv.manifest import Manifest
+    from rdv.records import Rollout, Version
     from rdv.releases.actuation import Actuator
 
 Record = dict[str, Any]
@@ -42,7 +43,7 @@ def begin(
     row = rollout.start(registry, model, version.version, who(), clock, canaries, share)
     runs = actuator(project)
     if runs is not None:
-        row = rollout.marked(registry, row, runs.begin(row), who(), clock)
+        row = rollout.marked(registry, row, runs.begin(row, to_bring(project, model, version)), who(), clock)
     if not timeout_s:
         note("nobody was waited for: the same command with --timeout has the canaries answer once they can")
         return record(row)
@@ -147,6 +148,15 @@ def actuator(project: Project) -> Actuator | None:
     if not select.is_remote(project, "services"):
         return None
     return Actuator(select.canaries(project), select.services(project))
+
+
+def to_bring(project: Project, model: str, version: Version) -> Manifest | None:
+    """The manifest of a version whose file the cluster is to bring to canaries; None where workers fetch it."""
+    from rdv.backends import select
+
+    if project.config.models[model].fetch == "worker":
+        return None
+    return select.artifacts(project).manifest(version.artifact)
 
 
 def in_force(project: Project, row: Rollout, timeout_s: float, runs: Actuator | None = None) -> int:

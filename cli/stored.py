@@ -125,6 +125,7 @@ def garbage(project: Project, older_than_days: float) -> list[Garbage]:
 
     store, now = select.artifacts(project), datetime.now(UTC)
     versions, needed = in_use(select.registry(project))
+    needed |= pinned(project)
     keep = [
         one.artifact
         for one in versions
@@ -138,6 +139,16 @@ def garbage(project: Project, older_than_days: float) -> list[Garbage]:
     found += [Garbage(one.name, f"attempt {one.attempt}", None, "", one) for one in stale(project, store)]
     left = store.unfinished(min(older_than_days, UNFINISHED_DAYS) * 86_400)
     return found + [Garbage(name, "unfinished write", None, "", unfinished=True) for name in left]
+
+
+def pinned(project: Project) -> set[tuple[str, str]]:
+    """The (model, version) pairs whose file a cluster brings to each worker of a job, which would not start without."""
+    from rdv.backends import select
+
+    brings = any(one.fetch == "nomad" for one in project.config.models.values())
+    if not brings or not select.is_remote(project, "services"):
+        return set()
+    return {(one.model, one.pin.version) for one in select.services(project).look() if one.pin is not None}
 
 
 def stale(project: Project, store: ArtifactStore) -> list[Attempt]:

@@ -89,6 +89,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the worst acceptable value on the test part. publish: `register` only, or `deploy` as well. replicas: worker
     processes; worker_mb: what each may use on a cluster. reload: how a worker on a cluster hears of another version: by
     a file that the cluster keeps and a `signal`, by its own `watch`, or by a `restart`, one worker after the other.
+    fetch: who brings a canary's version to it on a cluster, the `worker` itself or `nomad`, where that can.
     params: hyperparameter defaults.
     """
 
@@ -109,6 +110,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: int = 1
     worker_mb: int = 512
     reload: Literal["signal", "watch", "restart"] = "signal"
+    fetch: Literal["worker", "nomad"] = "worker"
     seed: int = 0
     params: dict[str, bool | int | float | str] = {}
 

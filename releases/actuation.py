@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from rdv.backends.ports_services import Canaries, CanaryState, Services
 from rdv.errors import Refused, TimedOut
+from rdv.manifest import Manifest
 from rdv.records import Rollout, RolloutState
 
 LOOK_S = 0.25
@@ -22,9 +23,12 @@ class Actuator:
     def __init__(self, canaries: Canaries, services: Services, sleep: Callable[[float], None] = time.sleep) -> None:
         self._canaries, self._services, self._sleep = canaries, services, sleep
 
-    def begin(self, row: Rollout) -> str:
-        """Have a rollout's canaries run, and return their mark; those that run already stay."""
-        return row.mark or self._canaries.start(row.model, row.pin, row.canaries)
+    def begin(self, row: Rollout, manifest: Manifest | None = None) -> str:
+        """Have a rollout's canaries run, and return their mark; those that run already stay.
+
+        manifest: of their version, when the cluster is to bring its file.
+        """
+        return row.mark or self._canaries.start(row.model, row.pin, row.canaries, manifest)
 
     def check(self, row: Rollout) -> None:
         """Raise Refused when a rollout's canaries will not come, or were ended by somebody else."""

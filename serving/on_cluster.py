@@ -21,18 +21,26 @@ from rdv.serving.roles import Alone, run_role
 
 
 def main(
-    told: Path, state: Path, instance: str, listens: Mapping[str, tuple[str, int]], pointer: Path, words: Sequence[str]
+    told: Path,
+    state: Path,
+    instance: str,
+    listens: Mapping[str, tuple[str, int]],
+    pointer: Path,
+    fetched: Path,
+    words: Sequence[str],
 ) -> int:
     """Run a role until it is told to stop; the exit code.
 
     told: the project's file. instance: this one's name. listens: host and port of `http`, `bus` and `ops`, as far as
-    the role has them. words: the role; of a worker also its model, how it hears of moves, and its pin.
+    the role has them. fetched: the folder of files that the cluster brings.
+    words: the role; of a worker also its model, how it hears of moves, and its pin.
     """
     role, model, reload, pin = [*words, "", "", ""][:4]
     try:
         project = placed(read_project(told), state, listens)
         file = None if reload in ("", "watch") else PointerFile(pointer, signals=reload == "signal")
-        run_role(project, role, model, instance, pin=pin_of(pin), alone=None if role == GATEWAY else Alone(file))
+        alone = None if role == GATEWAY else Alone(file, fetched)
+        run_role(project, role, model, instance, pin=pin_of(pin), alone=alone)
     except RdvError as error:
         print(f"rdv serve {role} {model}: {error}", file=sys.stderr, flush=True)
         return int(error.exit_code)
@@ -52,4 +60,3 @@ def placed(project: Project, state: Path, listens: Mapping[str, tuple[str, int]]
         host, port = listens["ops"]
         serve = replace(serve, host=host, ops_port=port)
     return replace(project, config=replace(project.config, serve=serve), kept=state)
-

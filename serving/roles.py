@@ -21,9 +21,10 @@ from rdv.errors import Exit, NotFound, RdvError
 from rdv.files import make_folders
 from rdv.ids import short_id
 from rdv.records import Pin
+from rdv.serving.brought import Brought
 from rdv.serving.decoy import Decoy, open_journals
 from rdv.serving.heartbeat import start_beating
-from rdv.serving.loading import Loader
+from rdv.serving.loading import Artifacts, Loader
 from rdv.serving.noticing import noticing
 from rdv.serving.ops import RoleOps, ops_server, ops_socket
 from rdv.serving.pointer_file import PointerFile
@@ -69,9 +70,11 @@ class Alone:
     """How a role runs that is nobody's child here. Its ops port is its own, whichever role it is.
 
     pointer: the file that says what a worker's pointer does; None: it watches the registry.
+    fetched: the folder of files that were brought for it; None: there is none.
     """
 
     pointer: PointerFile | None = None
+    fetched: Path | None = None
 
 
 def run_role(
@@ -122,7 +125,10 @@ async def _worker(
     goal, topic = project.config.goals[settings.goal], settings.topic()
     schema = topic_schemas(project)[topic]
     registry, shelf = select.registry(project), Shelf(project.state / "serving" / model)
-    loader = Loader(model, goal, schema, registry, select.artifacts(project), shelf)
+    store: Artifacts = select.artifacts(project)
+    if alone is not None and alone.fetched is not None:
+        store = Brought(alone.fetched, store)
+    loader = Loader(model, goal, schema, registry, store, shelf)
     owner = TaskOwner(f"worker {model} {replica}", drain_s=project.config.serve.drain_s, signals=True)
     async with owner:
         _begin(beat_fd)

@@ -21,7 +21,7 @@ class Cluster:
         self.calls: list[str] = []
         self.pin: Pin | None = None
 
-    def start(self, model: str, pin: Pin, count: int) -> str:
+    def start(self, model: str, pin: Pin, count: int, manifest: object = None) -> str:
         self.calls.append("start")
         self.pin = pin
         return "7"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from rdv.backends.ports_services import Applied, ServiceJob
 from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, service_draft
 from rdv.backends.services_nomad_canaries import pinned, state_of
 from rdv.backends.services_nomad_child import listens
+from rdv.backends.services_nomad_files import bring, brings, carry, source
 from rdv.backends.services_nomad_follow import Following, deployment_mark
 from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, tries, why
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, RolloutFailed, Unreachable
+from rdv.manifest import FileEntry, Manifest, ModelInfo
 from rdv.records import Pin
 
 PIN = Pin("2026-11-26-abc", 3)
@@ -87,6 +90,45 @@ def test_canaries_differ_in_nothing_but_their_pin() -> None:
     assert read_pin(made["Meta"]["rdv_pin"]) == PIN
     assert job["TaskGroups"][0]["Update"] is None  # type: ignore[index]
     assert task["Config"]["args"][-1] == ""  # type: ignore[index]
+
+
+def manifest(files: tuple[FileEntry, ...], info: ModelInfo) -> Manifest:
+    """A model's."""
+    return Manifest(name="v/1", kind="model", task="t", attempt="x", created="", files=files, model=info)
+
+
+def test_a_job_that_brings_a_file_names_the_secret_and_no_key() -> None:
+    """The newest version's file only, beside a project's own artifacts; another job can be told to bring the same."""
+    come_from = source("s3:b/p?endpoint=http://s3:9000&secret=s3", "vault:secret/rdv/dev?address=http://v")
+    own = {"RelativeDest": "local/own"}
+    job: Any = {"TaskGroups": [{"Tasks": [{"Vault": {"Role": "rdv-dev"}, "Artifacts": [own]}]}]}
+    bare = copy.deepcopy(job)
+    for digest in ("a" * 64, "b" * 64):
+        info = ModelInfo(flavour="sum", file="m.json", kind="number", inputs=(), probe_rows=(), probe_scores=())
+        files = (FileEntry("m.json", 3, digest),)
+        bring(job, come_from, manifest(files, info))
+    task = job["TaskGroups"][0]["Tasks"][0]
+    first, second = task["Artifacts"]
+    assert (first, second["RelativeDest"]) == (own, f"local/fetched/{'b' * 64}")
+    assert second["GetterSource"] == "s3::http://s3:9000/b/p/v/1/attempts/x/m.json"
+    assert second["GetterOptions"]["aws_access_key_secret"] == "${secret.rdv_store.secret_key}"
+    assert [one["Path"] for one in task["Secrets"]] == ["secret/rdv/dev/s3"]
+    assert (brings(job), brings(bare)) == (True, False)
+    other = copy.deepcopy(bare)
+    carry(other, job)
+    assert other == job
+    bring(job, come_from, None)
+    assert not brings(job)
+
+
+@pytest.mark.parametrize(
+    ("store", "secrets"),
+    [("dir:x", "vault:secret/a"), ("s3:b?secret=s3", "vault:secret/a"), ("s3:b?endpoint=http://s&secret=s3", "env:"),
+     ("s3:b?endpoint=http://s", "vault:secret/a")],
+)  # fmt: skip
+def test_elsewhere_workers_fetch(store: str, secrets: str) -> None:
+    """Nomad brings nothing unless the store is an S3 server whose keys are in Vault."""
+    assert source(store, secrets) is None
 
 
 @pytest.mark.parametrize(

@@ -113,11 +113,11 @@ class Serving:
         self.rdv = town.rdv
 
     def settings(self, **changes: object) -> None:
-        """Change rdv.toml: keys of [serve], or `replicas`, `reload` of the model."""
+        """Change rdv.toml: keys of [serve], or `replicas`, `reload`, `fetch` of the model."""
         file = self.town.folder / "rdv.toml"
         lines = file.read_text().splitlines()
         for name, value in changes.items():
-            section = f'[models."{MODEL}"]' if name in ("replicas", "reload", "worker_mb") else "[serve]"
+            section = f'[models."{MODEL}"]' if name in ("replicas", "reload", "fetch", "worker_mb") else "[serve]"
             lines = [line for line in lines if not line.startswith(f"{name} = ")]
             lines.insert(lines.index(section) + 1, f"{name} = {json.dumps(value)}")
         file.write_text("\n".join(lines) + "\n")
