@@ -19,6 +19,11 @@ Say = Callable[[str], object]
 """Told one line of progress at a time."""
 
 
+def job_name(role: str, model: str = "") -> str:
+    """A serving job for people: its role, and a worker's model."""
+    return f"{role} {model}".strip()
+
+
 class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):
     """One serving job as it ought to be: so many instances of a role, each scaled apart from the other jobs.
 
@@ -47,7 +52,7 @@ class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """The job for people: its role, and a worker's model."""
-        return f"{self.role} {self.model}".strip()
+        return job_name(self.role, self.model)
 
 
 class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +118,7 @@ class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """The job for people: its role, and a worker's model."""
-        return f"{self.role} {self.model}".strip()
+        return job_name(self.role, self.model)
 
 
 class Services(Protocol):

@@ -21,6 +21,7 @@ from rdv.backends.ports_services import (
     ServiceChange,
     ServiceJob,
     ServiceState,
+    job_name,
 )
 from rdv.backends.services_drafts import Names, job_id, order, read_pin, service_draft
 from rdv.backends.services_nomad_api import ServicesApi
@@ -58,7 +59,8 @@ class NomadServices:
         found = [self._planned(one, there, word) for one in sorted(wanted, key=lambda one: order(one.role))]
         kept = {change.job for change in found}
         for gone in sorted(set(there) - kept):
-            name = _name(there[gone].get("Meta") or {})
+            meta = there[gone].get("Meta") or {}
+            name = job_name(meta.get("rdv_kind", ""), meta.get("rdv_model", ""))
             index = int(there[gone]["JobModifyIndex"])
             found.append(ServiceChange(job=gone, name=name, change="removed", index=index))
         return found
@@ -99,10 +101,10 @@ class NomadServices:
 
     def scale(self, role: Role, model: str, count: int) -> Applied:
         """See the port."""
-        name = job_id(self._project, role, model)
-        if name not in self._there():
-            raise NotFound(f"there is no {role} {model}".rstrip() + " to scale", f"see `rdv plan --env {self._env}`")
-        return Applied(job=name, name=f"{role} {model}".strip(), mark=self._api.scale(name, role, count))
+        job, name = job_id(self._project, role, model), job_name(role, model)
+        if job not in self._there():
+            raise NotFound(f"there is no {name} to scale", f"see `rdv plan --env {self._env}`")
+        return Applied(job=job, name=name, mark=self._api.scale(job, role, count))
 
     def restart(self, job: str, instance: str, timeout_s: float) -> None:
         """See the port. Healthy: the task's newest start is later than before, and it runs.
@@ -197,10 +199,6 @@ class NomadServices:
             carry(spec, carried)
         index, diff = self._api.plan(spec)
         return spec, index, tuple(differences(diff))
-
-
-def _name(meta: Json) -> str:
-    return f"{meta.get('rdv_kind', '')} {meta.get('rdv_model', '')}".strip()
 
 
 def _asked(ask: Callable[[], Answer], until: float) -> Answer:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Protocol
 
 from rdv import __version__
+from rdv.addresses import address
 from rdv.backends import select
 from rdv.backends.ports_services import Instance
 from rdv.config import Project, Serve
 from rdv.errors import RdvError
 from rdv.serving.bus.frames import FramesHub
 from rdv.serving.bus.port import Hub, OnLost, OnScores
-from rdv.serving.noticing import SUFFIX, address
+from rdv.serving.noticing import SUFFIX
 from rdv.serving.role_specs import GATEWAY
 from rdv.supervise import TaskOwner
 from rdv.threads import in_daemon_thread

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rdv.addresses import address
 from rdv.backends.select import registry
 from rdv.config import Project, Serve
 from rdv.errors import ConfigError
@@ -93,10 +94,9 @@ async def _open(project: Project, name: str, sockets: AsyncExitStack) -> _Proces
     if told is not None:
         sockets.callback(told.close)
     listens = await bus.listen()
-    shown = f"[{host}]" if ":" in host else host
     facts = {
         "gateway": name,
-        "url": f"http://{shown}:{port}",
+        "url": f"http://{address(host, port)}",
         "host": host,
         "port": port,
         "admin": str(own),

@@ -6,17 +6,17 @@ import asyncio
 import functools
 import logging
 import threading
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from rdv.addresses import address
 from rdv.backends import select
 from rdv.backends.ports_services import Catalog, Found
 from rdv.config import Project
 from rdv.folder_watch import FolderWatch
-from rdv.restarts import Again, RestartPolicy, after_death
 from rdv.serving.bus.port import Identity, Subscription
+from rdv.serving.follow import WAIT_S, keep_looking
 from rdv.threads import tell_loop
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 SUFFIX = ".sock"
 RESCAN_S = 1.0
-WAIT_S = 5.0
-_AGAIN = RestartPolicy(first_s=0.2, ceiling_s=5.0)
 _log = logging.getLogger("rdv.dial")
 
 Join = Callable[[Identity], Awaitable[Subscription]]
@@ -117,27 +115,22 @@ def noticing(project: Project, label: str) -> Noticing:
     return CatalogGateways(select.catalog(project), select.gateway_service(project), kept)
 
 
-def address(host: str, port: int) -> str:
-    """A host and a port as one text."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _look(catalog: Catalog, service: str, told: Callable[[Found], None], ended: threading.Event) -> None:
-    known: int | None = None
-    failures: list[float] = []
-    while not ended.is_set():
-        try:
-            found = catalog.find(service) if known is None else catalog.watch(service, known, WAIT_S)
-        except Exception as error:  # whatever the catalog does, serving goes on with what is known
-            if not failures:
-                _log.warning("%s cannot be looked up now, those known stay: %s", service, error)
-            known = None
-            failures = [*failures[-16:], time.monotonic()]
-            again = after_death(_AGAIN, failures, failures[-1], 0.5, str(error))
-            assert isinstance(again, Again)
-            ended.wait(again.after_s)
-            continue
-        failures = []
-        if found.index != known:
-            known = found.index
-            told(found)
+    away = False
+
+    def look(known: int | None) -> tuple[Found, int]:
+        found = catalog.find(service) if known is None else catalog.watch(service, known, WAIT_S)
+        return found, found.index
+
+    def back(found: Found) -> None:
+        nonlocal away
+        away = False
+        told(found)
+
+    def failed(error: Exception) -> None:
+        nonlocal away
+        if not away:
+            _log.warning("%s cannot be looked up now, those known stay: %s", service, error)
+        away = True
+
+    keep_looking(look, back, failed, lambda: not ended.is_set(), ended.wait)

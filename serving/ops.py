@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from rdv.addresses import address
 from rdv.config import Serve
 from rdv.errors import ConfigError
 from rdv.serving.gateway import Gateway
@@ -120,4 +121,4 @@ def ops_server(app: GatewayOps | RoleOps, sock: socket.socket) -> HttpServer:
 def address_of(sock: socket.socket) -> str:
     """host:port of a listener."""
     host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return address(host, port)

@@ -19,6 +19,7 @@ from rdv.backends.ports_services import (
     ServiceInstance,
     ServiceJob,
     ServiceState,
+    job_name,
 )
 from rdv.errors import CorruptState, LostRace, NotFound, TimedOut, UsageError
 from rdv.serving.counts import REMOVED, Counts, changing, read_counts, write_counts
@@ -87,7 +88,7 @@ class LocalServices:
 
     def scale(self, role: Role, model: str, count: int) -> Applied:
         """See the port. A machine has one gateway and one decoy, or none."""
-        name = f"{role} {model}".strip()
+        name = job_name(role, model)
         if role != WORKER and count > 1:
             raise UsageError(f"one machine serves through one {role}", "a cluster has as many as you like: --env")
         with changing(self._state) as now:

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc.aio
 
+from rdv.addresses import address
 from rdv.clock import Clock, SystemClock
 from rdv.errors import BusError, ConfigError
 from rdv.serving.bus import proto
@@ -63,16 +64,16 @@ class GrpcHub(Exchange):
         seat = grpc.stream_stream_rpc_method_handler(self._serve)
         service, method = proto.METHOD.strip("/").split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: seat}),))
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        place = address(host, port)
         try:
             if credentials is None:
-                bound: int = server.add_insecure_port(address)
+                bound: int = server.add_insecure_port(place)
             else:
-                bound = server.add_secure_port(address, credentials)
+                bound = server.add_secure_port(place, credentials)
         except RuntimeError:
             bound = 0
         if not bound:
-            raise ConfigError(f"the bus cannot listen on {address}", "choose another with `--set serve.bus_port=...`")
+            raise ConfigError(f"the bus cannot listen on {place}", "choose another with `--set serve.bus_port=...`")
         await server.start()
         self._server = server
         return bound

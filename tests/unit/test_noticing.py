@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from rdv.addresses import address
 from rdv.backends.ports_services import Found, Instance
 from rdv.errors import BusError, Unreachable
 from rdv.inputs import RowSchema
 from rdv.serving.bus.port import Identity
 from rdv.serving.certificates import KeptCertificate
 from rdv.serving.dial import Dialer, Seat
-from rdv.serving.noticing import CatalogGateways, address
+from rdv.serving.noticing import CatalogGateways
 from rdv.supervise import TaskOwner
 
 SERVICE = "dev-shop-gateway"
