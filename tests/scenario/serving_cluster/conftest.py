@@ -126,6 +126,15 @@ class Serving:
         """Publish a version that adds so much; its name."""
         return str(self.rdv("train", MODEL, "-P", f"offset={offset}", "-o", "json")["version"])
 
+    def begin(self, **settings: object) -> list[str]:
+        """Two versions, of which the first is served by two workers to two gateways."""
+        versions = [self.train(2.0), self.train(1.0)]
+        self.rdv("deploy", MODEL, "--version", versions[0], "--timeout", "0")
+        self.settings(gateways=2, replicas=2, **settings)
+        self.rdv("apply")
+        self.rdv("status", "--wait", "60", "-o", "json")
+        return versions
+
     def port(self) -> int:
         """Where the proxy is found now."""
         project = load_project(self.town.folder, ENV)

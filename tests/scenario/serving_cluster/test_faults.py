@@ -17,7 +17,7 @@ HANG_S = 60.0
 
 def test_a_killed_gateway_and_a_killed_worker_lose_nothing(serving: Any) -> None:
     """At 300 requests a second, of two each one dies: the proxy asks the other gateway, and all ledgers balance."""
-    begin(serving)
+    serving.begin()
     status = serving.rdv("status", "-o", "json")
     gateway, worker = status["gateways"][0], status["workers"][0]
 
@@ -42,7 +42,7 @@ def test_a_killed_gateway_and_a_killed_worker_lose_nothing(serving: Any) -> None
 
 def test_a_version_that_crashes_is_told_and_taken_back(serving: Any) -> None:
     """A change whose workers end at once fails with their reasons and last words; what ran before serves on."""
-    begin(serving)
+    serving.begin()
     serving.settings(worker_mb=16)  # too little for an interpreter
     told: list[str] = []
     found = serving.under_load(50, lambda: told.append(serving.rdv("apply", code=1)))
@@ -55,7 +55,7 @@ def test_a_version_that_crashes_is_told_and_taken_back(serving: Any) -> None:
 
 def test_consul_may_be_away_while_requests_are_answered(own_serving: Any) -> None:
     """A minute without Consul changes no answer, and a release after it reaches every worker."""
-    versions = begin(own_serving)
+    versions = own_serving.begin()
     consul = own_serving.cluster.servers.consul
     port = own_serving.port()
 
@@ -73,7 +73,7 @@ def test_consul_may_be_away_while_requests_are_answered(own_serving: Any) -> Non
 
 def test_a_change_is_followed_over_a_killed_nomad_server(own_serving: Any) -> None:
     """The server is killed and comes back in the middle of a rolling update: it is followed to its good end."""
-    begin(own_serving)
+    own_serving.begin()
     own_serving.settings(drain_s=9.0)
     nomad = own_serving.nomad
     following = own_serving.town.start("apply", "-o", "json")
@@ -84,16 +84,6 @@ def test_a_change_is_followed_over_a_killed_nomad_server(own_serving: Any) -> No
     done = own_serving.town.ended(following)
     assert "healthy" in str(done)
     own_serving.rdv("plan", code=0)
-
-
-def begin(serving: Any) -> list[str]:
-    """Two versions, of which the first is served by two workers to two gateways."""
-    versions = [serving.train(2.0), serving.train(1.0)]
-    serving.rdv("deploy", MODEL, "--version", versions[0], "--timeout", "0")
-    serving.settings(gateways=2, replicas=2)
-    serving.rdv("apply")
-    serving.rdv("status", "--wait", "60", "-o", "json")
-    return versions
 
 
 def whole(serving: Any) -> Any:

@@ -24,7 +24,7 @@ def test_an_emptied_consul_unloads_nothing(own_serving: Any) -> None:
     the store, the instances are replaced, and releases reach everybody again.
     """
     serving = own_serving
-    versions = begin(serving)
+    versions = serving.begin()
     consul, listeners = serving.cluster.servers.consul, ops(serving)
 
     def lose() -> None:
@@ -52,16 +52,6 @@ def test_an_emptied_consul_unloads_nothing(own_serving: Any) -> None:
     assert len(status["gateways"]) == len(status["workers"]) == 2
     serving.rdv("plan", code=0)
     assert serving.rdv("deploy", MODEL, "--version", versions[1], "-o", "json")["replicas"] == 2
-
-
-def begin(serving: Any) -> list[str]:
-    """Two versions, of which the first is served by two workers to two gateways."""
-    versions = [serving.train(2.0), serving.train(1.0)]
-    serving.rdv("deploy", MODEL, "--version", versions[0], "--timeout", "0")
-    serving.settings(gateways=2, replicas=2)
-    serving.rdv("apply")
-    serving.rdv("status", "--wait", "60", "-o", "json")
-    return versions
 
 
 def ops(serving: Any) -> list[str]:

@@ -16,7 +16,7 @@ def test_a_change_that_lost_its_nomad_is_followed_by_the_next(own_serving: Any) 
     No request is lost meanwhile.
     """
     serving, nomad = own_serving, own_serving.nomad
-    versions = begin(serving)
+    versions = serving.begin()
     serving.settings(gateway_mb=320)
 
     def change() -> None:
@@ -44,7 +44,7 @@ def test_restarts_that_lost_their_nomad_are_gone_on_with(own_serving: Any) -> No
     No request is lost meanwhile: one worker serves in any case.
     """
     serving, nomad = own_serving, own_serving.nomad
-    versions = begin(serving, reload="restart")
+    versions = serving.begin(reload="restart")
     deploy = ("deploy", MODEL, "--version", versions[1], "-o", "json")
 
     def release() -> None:
@@ -61,16 +61,6 @@ def test_restarts_that_lost_their_nomad_are_gone_on_with(own_serving: Any) -> No
     assert not found.lost
     assert dict(found.statuses) == {200: found.sent}
     assert [one.restarts for one in serving.job("worker", MODEL).instances] == [1, 1]
-
-
-def begin(serving: Any, **settings: object) -> list[str]:
-    """Two versions, of which the first is served by two workers to two gateways."""
-    versions = [serving.train(2.0), serving.train(1.0)]
-    serving.rdv("deploy", MODEL, "--version", versions[0], "--timeout", "0")
-    serving.settings(gateways=2, replicas=2, **settings)
-    serving.rdv("apply")
-    serving.rdv("status", "--wait", "60", "-o", "json")
-    return versions
 
 
 def is_replaced(serving: Any) -> bool:

@@ -14,7 +14,7 @@ RELEASES = 2
 @pytest.mark.parametrize("reload", ["signal", "watch"])
 def test_a_release_loses_no_request(serving: Any, reload: str) -> None:
     """At 300 requests a second every worker serves the new version within 2 s, nothing is lost, and nobody waits."""
-    versions = begin(serving, reload)
+    versions = serving.begin(reload=reload)
     took: list[float] = []
 
     def release() -> None:
@@ -32,7 +32,7 @@ def test_a_release_loses_no_request(serving: Any, reload: str) -> None:
 
 def test_workers_are_restarted_one_after_the_other(serving: Any) -> None:
     """With `restart`, at 100 requests a second, nothing is lost: one worker serves while the other begins anew."""
-    versions = begin(serving, "restart")
+    versions = serving.begin(reload="restart")
     before = {one.id for one in serving.job("worker", MODEL).instances}
     found = serving.under_load(100, lambda: serving.rdv("deploy", MODEL, "--version", versions[1], "-o", "json"))
     print(f"restart: {found.sent} sent, {found.defaults} defaults, p99 {found.quantile_ms(0.99):.1f} ms")
@@ -42,16 +42,6 @@ def test_workers_are_restarted_one_after_the_other(serving: Any) -> None:
     after = serving.job("worker", MODEL).instances
     assert {one.id for one in after} == before
     assert all(one.restarts for one in after)
-
-
-def begin(serving: Any, reload: str) -> list[str]:
-    """Two versions, of which the first is served by two workers to two gateways."""
-    versions = [serving.train(2.0), serving.train(1.0)]
-    serving.rdv("deploy", MODEL, "--version", versions[0], "--timeout", "0")
-    serving.settings(gateways=2, replicas=2, reload=reload)
-    serving.rdv("apply")
-    serving.rdv("status", "--wait", "60", "-o", "json")
-    return versions
 
 
 def crowded(found: Any) -> bool:
