@@ -20,11 +20,19 @@ _ROWS = ("version", "release")
 _REBUILD = "`rdv registry rebuild` shows what is where"
 
 
+_LOGS = "@registry/"
+
+
+def logged_environments(blobs: Blobs) -> set[str]:
+    """The environments whose rows an artifact store holds copies of, by one listing of these."""
+    return {key.split("/")[1] for key in blobs.keys(_LOGS)}
+
+
 class RegistryLog:
     """The copies of one environment's rows, below `@registry/<environment>/` of its artifact store; create-only."""
 
     def __init__(self, blobs: Callable[[], Blobs], env: str) -> None:
-        self._open, self._prefix = blobs, f"@registry/{env}/"
+        self._open, self._prefix = blobs, f"{_LOGS}{env}/"
 
     def rows(self, prefix: str = "models/") -> dict[str, bytes]:
         """All copied rows whose registry key begins with a prefix, by that key."""

@@ -21,6 +21,7 @@ from rdv.backends.guarded import GuardedBlobs, GuardedRegistry, GuardedSecrets
 from rdv.backends.ports import Blobs, Certificates, Cluster, Jobs, Pipelines, Registry, Secrets, Timetable
 from rdv.backends.ports_services import Canaries, Catalog, Services
 from rdv.backends.registry_logged import LoggedRegistry, RegistryLog
+from rdv.backends.store_places import StorePlace, store_place
 from rdv.breaker import BOOK
 from rdv.bus_place import BusPlace, parse_bus
 from rdv.config import Environment, Project
@@ -114,6 +115,17 @@ def store_blobs(project: Project, setting: str, environ: Mapping[str, str]) -> B
     more = (partial(secrets, project, environ),) if adapter.secrets else ()
     made: Blobs = _load(adapter)(place, *more)
     return GuardedBlobs(made, BOOK.named(f"{setting} of {project.env}")) if adapter.remote else made
+
+
+def store_places(project: Project) -> tuple[StorePlace, ...]:
+    """Where the artifacts of a project's environment lie: one place, or two with `intermediate` set."""
+    environment = project.config.environments.get(project.env, Environment())
+    named = {"artifacts": environment.artifacts, "intermediate": environment.intermediate}
+    return tuple(
+        store_place(place.partition(":")[0], _adapter(project, "artifacts", setting)[1], project.state)
+        for setting, place in named.items()
+        if place
+    )
 
 
 def registry(project: Project, environ: Mapping[str, str] = os.environ) -> Registry:

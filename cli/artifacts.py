@@ -58,8 +58,11 @@ def gc(days: float, yes: bool, project: Project, form: str) -> None:
     Kept: the current and the previous version of every model, canary models among them, what a rollout tries out, all
     that these were made from, and whatever is younger, or has come from another environment since. A version whose
     artifact goes is no longer listed. Uploads that were never finished go after a day at the latest.
+
+    Where environments of rdv.toml share a store, what another one has published stays until that one collects it,
+    here only the version's record goes; and nothing goes unless all of them can be looked at.
     """
-    from rdv.cli.stored import collect, garbage
+    from rdv.cli.collecting import collect, garbage
 
     found = garbage(project, days)
     deleted = collect(project, found) if yes else 0

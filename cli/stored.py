@@ -1,17 +1,13 @@
-"""What `rdv artifacts` shows and deletes: artifacts beside the versions that use them."""
+"""What `rdv artifacts` shows: artifacts beside the versions that use them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from rdv.cli.retention import age_days, collectable, released, tried
-
 if TYPE_CHECKING:
-    from rdv.backends.artifacts import ArtifactStore, Attempt
+    from rdv.backends.artifacts import ArtifactStore
     from rdv.backends.ports import Registry
     from rdv.config import Project
     from rdv.manifest import Manifest
@@ -19,28 +15,6 @@ if TYPE_CHECKING:
 
 MODELS = "models/"
 _READERS = 8
-UNFINISHED_DAYS = 1.0
-"""A write that was begun longer ago has no writer any more."""
-
-
-@dataclass(frozen=True)
-class Garbage:
-    """One thing that nobody needs: an artifact, files of an attempt (`orphan`) that no manifest names, or a write that
-
-    was never finished (`unfinished`, with the store's own name for it in `artifact`).
-    """
-
-    artifact: str
-    what: str
-    size_bytes: int | None
-    created: str
-    orphan: Attempt | None = None
-    unfinished: bool = False
-
-    def record(self) -> dict[str, Any]:
-        """The garbage as one line of a table."""
-        shown = {"artifact": self.artifact, "what": self.what, "size_bytes": self.size_bytes, "created": self.created}
-        return shown
 
 
 def registered(registry: Registry) -> tuple[list[Version], dict[str, Pointer]]:
@@ -55,15 +29,6 @@ def registered(registry: Registry) -> tuple[list[Version], dict[str, Pointer]]:
         elif kind == "pointer":
             pointers[model] = decode(Pointer, entry.value, key)
     return versions, pointers
-
-
-def in_use(registry: Registry) -> tuple[list[Version], set[tuple[str, str]]]:
-    """Every published version, and the (model, version) pairs that are served, may be at once, or are tried out."""
-    from rdv.releases import rollout
-
-    versions, pointers = registered(registry)
-    rows = (rollout.current(registry, model) for model in pointers)
-    return versions, released(pointers) | tried(row for row in rows if row is not None)
 
 
 def manifests(store: ArtifactStore, prefix: str = "") -> dict[str, Manifest]:
@@ -114,71 +79,3 @@ def damage(project: Project, prefix: str) -> tuple[int, list[dict[str, str]]]:
     store = select.artifacts(project)
     names = sorted(store.names(prefix))
     return len(names), [{"artifact": name, "problem": problem} for name in names for problem in store.verify(name)]
-
-
-def garbage(project: Project, older_than_days: float) -> list[Garbage]:
-    """What nobody needs any more and is older than so many days.
-
-    What was brought from another environment is as old as its coming.
-    """
-    from rdv.backends import select
-
-    store, now = select.artifacts(project), datetime.now(UTC)
-    versions, needed = in_use(select.registry(project))
-    needed |= pinned(project)
-    keep = [
-        one.artifact
-        for one in versions
-        if (one.model, one.version) in needed or (one.brought and age_days(one.brought, now) < older_than_days)
-    ]
-    every = manifests(store)
-    found = [
-        Garbage(name, every[name].kind, size_bytes(every[name]), every[name].created)
-        for name in collectable(every, keep, now, older_than_days)
-    ]
-    found += [Garbage(one.name, f"attempt {one.attempt}", None, "", one) for one in stale(project, store)]
-    left = store.unfinished(min(older_than_days, UNFINISHED_DAYS) * 86_400)
-    return found + [Garbage(name, "unfinished write", None, "", unfinished=True) for name in left]
-
-
-def pinned(project: Project) -> set[tuple[str, str]]:
-    """The (model, version) pairs whose file a cluster brings to each worker of a job, which would not start without."""
-    from rdv.backends import select
-
-    brings = any(one.fetch == "nomad" for one in project.config.models.values())
-    if not brings or not select.is_remote(project, "services"):
-        return set()
-    return {(one.model, one.pin.version) for one in select.services(project).look() if one.pin is not None}
-
-
-def stale(project: Project, store: ArtifactStore) -> list[Attempt]:
-    """Attempts that no manifest names; none while a run goes on, which may be uploading one of them."""
-    from rdv.pipelines.every_run import Runs
-    from rdv.pipelines.runs import OPEN
-
-    return [] if any(run.state in OPEN for run in Runs(project).all()) else store.orphans()
-
-
-def collect(project: Project, found: list[Garbage]) -> int:
-    """Delete garbage, versions before their artifacts; what has been released meanwhile stays. How many went."""
-    from rdv.backends import select
-    from rdv.records import version_key
-
-    store, registry = select.artifacts(project), select.registry(project)
-    gone = 0
-    for one in found:
-        if one.unfinished:
-            store.discard(one.artifact)
-            gone += 1
-            continue
-        if one.orphan is not None:
-            gone += bool(store.collect([one.orphan]))
-            continue
-        versions, needed = in_use(registry)
-        using = [version for version in versions if version.artifact == one.artifact]
-        if not any((version.model, version.version) in needed for version in using):
-            for version in using:
-                registry.delete(version_key(version.model, version.version))
-            store.delete(one.artifact)
-            gone += 1
-    return gone

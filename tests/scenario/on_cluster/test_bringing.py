@@ -21,10 +21,13 @@ FROM = ("--from", "staging")
 class Way:
     """A project with its own corner of both environments. staging: where it trains; its commands."""
 
-    def __init__(self, towns: Any, cluster: Any, folder: Path) -> None:
+    def __init__(self, towns: Any, cluster: Any, folder: Path, shared: bool = False) -> None:
+        """shared: both keep their artifacts in staging's bucket."""
         folder.mkdir()
         name, places = f"t{short_id()}", cluster.environments()
         mine = {env: corner(places[env], name) for env in ("staging", "production")}
+        if shared:
+            mine["production"]["artifacts"] = mine["staging"]["artifacts"]
         self.staging = towns.Town(folder, mine["staging"], cluster.servers.nomads["batch"], "staging")
         production = "".join(f'{port} = "{place}"\n' for port, place in mine["production"].items())
         with folder.joinpath("rdv.toml").open("a") as file:
@@ -57,11 +60,22 @@ class Way:
 
 
 @pytest.fixture
-def way(dev_cluster: Any, towns: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Way:
-    """A project in staging and production."""
+def nobodys_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without tokens of the caller's."""
     for name in ("NOMAD_TOKEN", "CONSUL_HTTP_TOKEN", "VAULT_TOKEN", "AWS_ACCESS_KEY_ID"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def way(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) -> Way:
+    """A project in staging and production."""
     return Way(towns, dev_cluster, tmp_path / "project")
+
+
+@pytest.fixture
+def shared(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) -> Way:
+    """The same, with one bucket for both."""
+    return Way(towns, dev_cluster, tmp_path / "project", shared=True)
 
 
 def test_what_staging_serves_goes_to_production(way: Way) -> None:
@@ -112,6 +126,20 @@ def test_what_is_another_there_stays(way: Way) -> None:
     registry.put(key, entry.value.replace(told.digest.encode(), b"0" * 64), expect=entry.index)
     assert "names the digest" in way.deploy("--version", second, code=1)
     assert way.registry.get(key) is None
+
+
+def test_collecting_in_staging_leaves_what_production_serves(shared: Way) -> None:
+    """With one bucket for both, staging's garbage is only its record of a version that production has."""
+    first, second = shared.train(2.0), shared.train(1.0)
+    assert shared.deploy("--version", first)["version"] == first
+    shared.staging.rdv("deploy", MODEL, "--version", second, "--timeout", "0")
+    collect = ("artifacts", "gc", "--older-than", "0", "--yes", "-o", "json")
+    told = {one["artifact"]: one["what"] for one in shared.staging.rdv(*collect)}
+    artifact = shared.record(first).artifact
+    assert told[artifact] == f"record of version {first}"
+    assert [one["version"] for one in shared.staging.rdv("models", "list", MODEL, "-o", "json")] == [second]
+    assert shared.store.verify(artifact) == []
+    assert shared.staging.rdv(*collect) == []
 
 
 def corner(places: dict[str, str], name: str) -> dict[str, str]:

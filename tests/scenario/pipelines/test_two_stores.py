@@ -6,7 +6,8 @@ from typing import Any
 
 from rdv.backends.artifacts import ArtifactStore
 from rdv.backends.blobs_dir import DirBlobs
-from rdv.cli.stored import artifact_records, collect, damage, garbage
+from rdv.cli.collecting import collect, garbage
+from rdv.cli.stored import artifact_records, damage
 from rdv.errors import Exit
 
 
