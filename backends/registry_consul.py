@@ -41,7 +41,8 @@ class ConsulRegistry:
     def put(self, key: str, value: bytes, expect: int | None = None) -> Entry:
         """Write a value, if the key's index is `expect` (0: absent, None: whatever it is); else LostRace.
 
-        Should the answer be lost on its way, the key is read to see whether the write was done.
+        Should the answer be lost on its way, or be that of a second try within Consul, the key is read to see whether
+        the write was done.
         """
         at = self._prefix + check_key(key)
         if len(value) > MAX_VALUE_BYTES:
@@ -56,11 +57,11 @@ class ConsulRegistry:
                 if (found := self._read(key)[1]) and found["Flags"] == mark:
                     return _entry(found)
             raise
-        if not done:
-            raise LostRace(f"{key} was changed by somebody else", "look at what is there now, then try again")
         told, found = self._read(key)
         if found and found["Flags"] == mark:
             return _entry(found)
+        if not done:
+            raise LostRace(f"{key} was changed by somebody else", "look at what is there now, then try again")
         # overwritten already: an index that is this write's or newer, and nobody's who is there now
         return Entry(bytes(value), int(found["ModifyIndex"]) - 1 if found else told)
 

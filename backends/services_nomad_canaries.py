@@ -17,7 +17,7 @@ from rdv.backends.services_drafts import job_id, pin_text, read_pin
 from rdv.backends.services_nomad_api import ServicesApi
 from rdv.backends.services_nomad_files import bring, source
 from rdv.backends.services_nomad_view import is_rolling, why
-from rdv.errors import LostRace, NotFound, Refused
+from rdv.errors import LostRace, NotFound, Refused, Unreachable
 from rdv.manifest import Manifest
 from rdv.records import Pin
 
@@ -60,13 +60,20 @@ class NomadCanaries:
         return state_of(mark, self._pin_of(job, version), deployment, own)
 
     def promote(self, model: str, mark: str) -> None:
-        """See the port."""
+        """See the port.
+
+        Nomad refuses what is promoted already, and its answer may be lost: whether they are is read from it then.
+        """
         deployment = self._deployment(self._id(model), int(mark))
         if deployment is None:
             raise Refused(f"the canaries of {model} have not begun", "wait for them")
-        if deployment["Status"] == "successful" or _group(deployment).get("Promoted"):
+        if _is_promoted(deployment):
             return
-        self._api.promote(str(deployment["ID"]))
+        try:
+            self._api.promote(str(deployment["ID"]))
+        except (Refused, Unreachable):
+            if not _is_promoted(self._api.deployment(str(deployment["ID"]))):
+                raise
 
     def drop(self, model: str, mark: str) -> None:
         """See the port. The job goes back one version, if it is still that of the canaries."""
@@ -126,6 +133,10 @@ def state_of(mark: str, pin: Pin, deployment: Json, allocations: list[dict[str, 
 def _group(deployment: Json) -> Json:
     groups: list[Json] = list((deployment.get("TaskGroups") or {}).values())
     return groups[0] if groups else {}
+
+
+def _is_promoted(deployment: Json) -> bool:
+    return deployment["Status"] == "successful" or bool(_group(deployment).get("Promoted"))
 
 
 def _pin(job: Json) -> Pin | None:

@@ -9,7 +9,7 @@ from rdv.cli.model_views import find_version
 from rdv.cli.options import require_model
 from rdv.cli.output import note
 from rdv.cli.releasing import followed, verified, who
-from rdv.errors import Refused, TimedOut, Unreachable
+from rdv.errors import Refused, RolloutFailed, TimedOut, Unreachable
 
 if TYPE_CHECKING:
     from rdv.backends.ports import Registry
@@ -93,6 +93,7 @@ def finish(project: Project, registry: Registry, row: Rollout, timeout_s: float 
     """Do what an ended rollout asks for: gateways assign nobody, its canaries end or stay. How many gateways do so.
 
     What runs the canaries is told even when gateways are too slow; then TimedOut, and the same command goes on.
+    RolloutFailed when promoted canaries have failed: nothing is left to be done, so it is over all the same.
     """
     from rdv.releases import rollout
 
@@ -106,7 +107,11 @@ def finish(project: Project, registry: Registry, row: Rollout, timeout_s: float 
             note(f"{row.state.value}; {nobody}")
         except TimedOut as error:
             late = error
-    settle(project, row, timeout_s)
+    try:
+        settle(project, row, timeout_s)
+    except RolloutFailed:
+        rollout.close(registry, row)
+        raise
     if late is not None:
         raise late
     rollout.close(registry, row)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from rdv.backends.ports_services import Canaries, CanaryState, Services
-from rdv.errors import Refused, TimedOut
+from rdv.errors import Refused, RolloutFailed, TimedOut
 from rdv.manifest import Manifest
 from rdv.records import Rollout, RolloutState
 
@@ -41,7 +41,7 @@ class Actuator:
     def end(self, row: Rollout, timeout_s: float) -> None:
         """Do what an ended rollout asks for: every worker is what its canaries were, or its canaries are asked to end.
 
-        Refused when promoted ones have failed meanwhile, TimedOut; both leave the pointer as it is.
+        RolloutFailed when promoted ones have failed meanwhile, TimedOut; both leave the pointer as it is.
         """
         mark = row.mark or self._mark(row)
         if not mark:
@@ -51,19 +51,28 @@ class Actuator:
             return
         until = time.monotonic() + timeout_s
         while True:
-            state = self._canaries.look(row.model, mark)
+            state, missing = self._canaries.look(row.model, mark), ""
             if state.state == "healthy":
-                self._canaries.promote(row.model, mark)
+                missing = self._promote(row, mark)
             elif state.state == "failed":
-                raise Refused(
-                    f"{row.version} of {row.model} is served, and its canaries have {_ended(state)}", "see `rdv status`"
+                raise RolloutFailed(
+                    f"{row.version} of {row.model} is served, and its canaries have {_ended(state)}",
+                    "the workers that were there before have taken it up and stay: see `rdv status`",
                 )
             elif state.state in ("promoted", "gone"):
                 return
             if time.monotonic() >= until:
-                told = f"the workers of {row.model} are not what its canaries are yet: {state.state}"
+                told = f"the workers of {row.model} are not what its canaries are yet: {missing or state.state}"
                 raise TimedOut(told, f"`rdv promote {row.model}` goes on waiting")
             self._sleep(LOOK_S)
+
+    def _promote(self, row: Rollout, mark: str) -> str:
+        """Ask for it; why it cannot be at this moment, as when one of them is being started again."""
+        try:
+            self._canaries.promote(row.model, mark)
+        except Refused as not_yet:
+            return not_yet.what
+        return ""
 
     def _mark(self, row: Rollout) -> str:
         """The mark of canaries whose beginner was killed before writing it down; empty: there are none."""

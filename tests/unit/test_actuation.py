@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rdv.backends.ports_services import CanaryState, Pin, ServiceState
-from rdv.errors import Refused, TimedOut
+from rdv.errors import Refused, RolloutFailed, TimedOut
 from rdv.records import Rollout, RolloutState
 from rdv.releases.actuation import Actuator
 
@@ -20,6 +20,7 @@ class Cluster:
         self.states = list(states)
         self.calls: list[str] = []
         self.pin: Pin | None = None
+        self.refusals = 0
 
     def start(self, model: str, pin: Pin, count: int, manifest: object = None) -> str:
         self.calls.append("start")
@@ -35,6 +36,9 @@ class Cluster:
 
     def promote(self, model: str, mark: str) -> None:
         self.calls.append(f"promote {mark}")
+        if self.refusals:
+            self.refusals -= 1
+            raise Refused("it has 1/2 healthy allocations")
 
     def drop(self, model: str, mark: str) -> None:
         self.calls.append(f"drop {mark}")
@@ -79,8 +83,20 @@ def test_a_promoted_rollout_makes_its_canaries_the_workers() -> None:
     assert cluster.calls == []
     with pytest.raises(TimedOut, match="rdv promote"):
         of(Cluster("starting")).end(row(RolloutState.PROMOTED), 0.0)
-    with pytest.raises(Refused, match="it said no"):
+    with pytest.raises(RolloutFailed, match="is served.*it said no"):
         of(Cluster("failed")).end(row(RolloutState.PROMOTED), 60.0)
+
+
+def test_canaries_that_are_not_well_at_this_moment_are_promoted_a_moment_later() -> None:
+    """A refusal to promote ends nothing by itself: it is asked again while there is time, and told at its end."""
+    cluster = Cluster("healthy", "healthy", "promoted")
+    cluster.refusals = 1
+    of(cluster).end(row(RolloutState.PROMOTED), 60.0)
+    assert cluster.calls == ["promote 7", "promote 7"]
+    cluster = Cluster("healthy")
+    cluster.refusals = 1
+    with pytest.raises(TimedOut, match="has 1/2 healthy"):
+        of(cluster).end(row(RolloutState.PROMOTED), 0.0)
 
 
 def test_a_rollout_that_was_rolled_back_drops_its_canaries_also_without_their_mark() -> None:

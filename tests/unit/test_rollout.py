@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from rdv.backends.ports import Entry
 from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.clock import ManualClock
-from rdv.errors import LostRace, NotFound, RdvError, Refused
+from rdv.errors import LostRace, NotFound, RdvError, Refused, Unreachable
 from rdv.records import (
     Pin,
     Pointer,
@@ -224,6 +225,39 @@ def deploy(registry: MemoryRegistry, by: str, version: str) -> None:
 
 COMMANDS = (deploy_canary, promote, roll_back, deploy)
 commands = st.tuples(st.sampled_from(COMMANDS), st.sampled_from(["ann", "bob"]), st.sampled_from(VERSIONS))
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+@pytest.mark.parametrize("error", [LostRace, Unreachable])
+def test_a_promotion_whose_answer_was_lost_is_one(at: int, error: type[RdvError]) -> None:
+    """A write that was done and told to have failed: taken for somebody else's it is found to be ours, else gone on with.
+
+    Whichever write it is, nobody is refused (7) what has happened, and the pointer has moved once.
+    """
+    registry = MemoryRegistry()
+    publish(registry)
+    pointer.deploy(registry, MODEL, "v1", "ann", CLOCK)
+    deploy_canary(registry, "ann", "v2")
+    put, count = registry.put, 0
+
+    def lossy(key: str, value: bytes, expect: int | None = None) -> Entry:
+        nonlocal count
+        entry = put(key, value, expect)
+        count += 1
+        if count == at:
+            raise error("the answer was lost")
+        return entry
+
+    registry.put = lossy  # type: ignore[method-assign]
+    try:
+        promote(registry, "ann", "")
+    except Unreachable:
+        with suppress(NotFound):  # all was done, closing it included
+            promote(registry, "ann", "")
+    row = rollout.current(registry, MODEL)
+    assert row is not None
+    assert (row.state, rollout.is_closed(registry, row)) == (RolloutState.PROMOTED, True)
+    assert [one.version for one in pointer.history(registry, MODEL)] == ["v1", "v2"]
 
 
 class RolloutMachine(RuleBasedStateMachine):

@@ -9,12 +9,12 @@ import pytest
 
 from rdv.backends.ports_services import Applied, ServiceJob
 from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, service_draft
-from rdv.backends.services_nomad_canaries import pinned, state_of
+from rdv.backends.services_nomad_canaries import NomadCanaries, pinned, state_of
 from rdv.backends.services_nomad_child import listens
 from rdv.backends.services_nomad_files import bring, brings, carry, source
 from rdv.backends.services_nomad_follow import Following, deployment_mark
 from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, tries, why
-from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, RolloutFailed, Unreachable
+from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Refused, RolloutFailed, Unreachable
 from rdv.manifest import FileEntry, Manifest, ModelInfo
 from rdv.records import Pin
 
@@ -149,6 +149,39 @@ def test_how_canaries_stand(status: str, group: dict[str, Any], state: str) -> N
     assert (found.state, found.wanted) == (state, 2)
     assert found.healthy <= found.wanted
     assert ("because" in found.reason) == (state == "failed")
+
+
+class Promoting:
+    """A Nomad with one deployment, which is asked to be promoted once and answers with an error. done: all the same."""
+
+    def __init__(self, error: RdvError, done: bool) -> None:
+        self._error, self._done = error, done
+        self._deployment = {"ID": "d", "JobVersion": 4, "CreateIndex": 9, "Status": "running"}
+
+    def deployments(self, job_id: str) -> list[dict[str, Any]]:
+        """The one."""
+        return [self._deployment]
+
+    def deployment(self, deployment: str) -> dict[str, Any]:
+        """The one."""
+        return self._deployment
+
+    def promote(self, deployment: str) -> None:
+        """Do it, or not, and fail."""
+        if self._done:
+            self._deployment = {**self._deployment, "Status": "successful"}
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [Refused("can't promote terminal deployment"), Unreachable("no answer")])
+def test_canaries_that_are_promoted_are_not_refused(error: RdvError) -> None:
+    """Promoted by another one a moment before, or by this call whose answer was lost: fine; not promoted is told."""
+    canaries = NomadCanaries("dev", "rdv/dev", "shop", "dev")
+    canaries._api = Promoting(error, done=True)  # type: ignore[assignment]
+    canaries.promote("a/b", "4")
+    canaries._api = Promoting(error, done=False)  # type: ignore[assignment]
+    with pytest.raises(type(error)):
+        canaries.promote("a/b", "4")
 
 
 def allocation(name: str, index: int, **changes: Any) -> dict[str, Any]:

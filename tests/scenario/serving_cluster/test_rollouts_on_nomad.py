@@ -35,6 +35,27 @@ sys.exit(main())
 """
 
 
+UNHEARD = """
+import sys
+from rdv.backends.services_nomad_api import ServicesApi
+from rdv.errors import Unreachable
+promote = ServicesApi.promote
+def unheard(self, deployment):
+    promote(self, deployment)
+    raise Unreachable("the answer was lost")
+ServicesApi.promote = unheard
+from rdv.cli.main import main
+sys.exit(main())
+"""
+
+
+def unheard(serving: Any, *words: str) -> None:
+    """Type a command to whom Nomad's answer about a promotion is lost; it ends well."""
+    argv = [sys.executable, "-P", "-c", UNHEARD, *words, "--env", "dev"]
+    done = subprocess.run(argv, cwd=serving.town.folder, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done
+
+
 def killed(serving: Any, at: int, *words: str) -> None:
     """Type a command that is killed before its so-manieth write to the registry."""
     argv = [sys.executable, "-P", "-c", KILLED, str(at), *words, "--env", "dev"]
@@ -85,7 +106,7 @@ def test_canaries_are_promoted_and_dropped_under_load(served: Any) -> None:
         assert served.job("worker", MODEL).pin == Pin(second, 2)
         time.sleep(2.0)
         killed(served, 2, "promote", MODEL)  # it is decided, and the pointer has not moved
-        served.rdv("promote", MODEL, "--timeout", "240")
+        unheard(served, "promote", MODEL, "--timeout", "240")
 
     found(served)
     load = served.under_load(50.0, promoted)
