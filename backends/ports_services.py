@@ -190,9 +190,14 @@ class Canaries(Protocol):
         """Begin so many workers with a pin, beside the model's others, which stay; the mark to ask for them by.
 
         manifest: of the pin's version, when the cluster is to bring its file into each worker's place; one that cannot
-        leaves that to the workers. With the same pin again: the same mark. NotFound when the model has no job, LostRace
-        while another change of its job is on its way.
+        leaves that to the workers. With the same pin and count again: the same mark. With another count so many instead
+        of those that run, under another mark; there may be none of them for a moment. NotFound when the model has no
+        job, LostRace while another change of its job is on its way.
         """
+        ...
+
+    def find(self, model: str, pin: Pin) -> str:
+        """The mark of the workers with a pin; empty when the model's job has another one, or none."""
         ...
 
     def look(self, model: str, mark: str) -> CanaryState:
@@ -207,7 +212,7 @@ class Canaries(Protocol):
         ...
 
     def drop(self, model: str, mark: str) -> None:
-        """End them and have the model's job be what it was before them; gone ones are fine.
+        """End them and have the model's job be what it was before the first with their pin; gone ones are fine.
 
         When it returns the end has been asked for: `look` says `gone` when none of them runs.
         """

@@ -48,13 +48,16 @@ class ServicesApi(NomadApi):
         found: Json | None = self._call("get", f"job/{quote(job_id)}/deployment")
         return found
 
+    def versions(self, job_id: str) -> list[Json]:
+        """A job as it was in each of its versions that Nomad keeps: the last six, the newest stable one among them."""
+        found: list[Json] = self._call("get", f"job/{quote(job_id)}/versions")["Versions"] or []
+        return found
+
     def version(self, job_id: str, version: int) -> Json:
         """A job as it was in one of its versions; NotFound when that is not kept any more."""
-        kept = self._call("get", f"job/{quote(job_id)}/versions")["Versions"] or ()
-        for one in kept:
+        for one in self.versions(job_id):
             if int(one["Version"]) == version:
-                found: Json = one
-                return found
+                return one
         raise NotFound(f"version {version} of job {job_id} is not kept any more", "see `rdv plan`")
 
     def deployments(self, job_id: str) -> list[Json]:

@@ -1,14 +1,15 @@
 """The Canaries port on Nomad: a new version of a model's worker job, with the pin in its specification.
 
 The mark is the job version that holds the canaries. Nothing but the pin, the number of canaries and
-the file that Nomad is to bring differs from what ran before, so that dropping them is going back one version, and
-promoting them changes what is in the job for good.
+the file that Nomad is to bring differs from what ran before, so that dropping them is going back to the version before
+the pin, and promoting them changes what is in the job for good. Another number of them is another version of the job:
+Nomad ends canaries of an older one before it starts those of the newer.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rdv.backends.nomad_api import parse_place
@@ -40,14 +41,23 @@ class NomadCanaries:
         job = self._api.job(self._id(model))
         if job.get("Stop"):
             raise NotFound(f"model {model} has no worker job", f"`rdv apply --env {self._env}` makes it")
-        if _pin(job) == pin:
+        ours = _pin(job) == pin
+        if ours and _canaries(job) == count:
             return str(job["Version"])
-        if is_rolling(self._api.newest_deployment(job["ID"])):
+        if not ours and is_rolling(self._api.newest_deployment(job["ID"])):
             raise LostRace(f"the workers of {model} are being changed", "wait for that, then do it again")
         made = pinned(job, pin, count)
         bring(made, self._come_from, manifest)
         self._api.begin(made, int(job["JobModifyIndex"]))
         return str(self._api.job(job["ID"])["Version"])
+
+    def find(self, model: str, pin: Pin) -> str:
+        """See the port."""
+        try:
+            job = self._api.job(self._id(model))
+        except NotFound:
+            return ""
+        return str(job["Version"]) if _pin(job) == pin and not job.get("Stop") else ""
 
     def look(self, model: str, mark: str) -> CanaryState:
         """See the port."""
@@ -76,11 +86,15 @@ class NomadCanaries:
                 raise
 
     def drop(self, model: str, mark: str) -> None:
-        """See the port. The job goes back one version, if it is still that of the canaries."""
+        """See the port. The job goes back to the version before the pin, if it is still that of the canaries."""
         job, version = self._api.job(self._id(model)), int(mark)
         if int(job["Version"]) != version or job.get("Stop"):
             return
-        self._api.revert(str(job["ID"]), version - 1, version)
+        before = before_pin(self._api.versions(str(job["ID"])), job)
+        if before is None:
+            told = f"Nomad does not keep what the job of {model} was before its canaries any more"
+            raise Refused(told, f"`rdv promote {model}`, then `rdv rollback {model}`")
+        self._api.revert(str(job["ID"]), before, version)
 
     def _id(self, model: str) -> str:
         return job_id(self._project, "worker", model)
@@ -111,6 +125,12 @@ def pinned(job: Json, pin: Pin, count: int) -> dict[str, Any]:
     return made
 
 
+def before_pin(versions: Iterable[Json], job: Json) -> int | None:
+    """The newest version of a job that has another pin than it has now; None when none is kept. Pure."""
+    others = [int(one["Version"]) for one in versions if _pin(one) != _pin(job)]
+    return max((one for one in others if one < int(job["Version"])), default=None)
+
+
 def state_of(mark: str, pin: Pin, deployment: Json, allocations: list[dict[str, Any]]) -> CanaryState:
     """How canaries stand, by their deployment and its allocations. Pure."""
     group, status = _group(deployment), deployment["Status"]
@@ -133,6 +153,10 @@ def state_of(mark: str, pin: Pin, deployment: Json, allocations: list[dict[str, 
 def _group(deployment: Json) -> Json:
     groups: list[Json] = list((deployment.get("TaskGroups") or {}).values())
     return groups[0] if groups else {}
+
+
+def _canaries(job: Json) -> int:
+    return int((job["TaskGroups"][0].get("Update") or {}).get("Canary") or 0)
 
 
 def _is_promoted(deployment: Json) -> bool:

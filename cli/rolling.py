@@ -43,6 +43,8 @@ def begin(
     row = rollout.start(registry, model, version.version, who(), clock, canaries, share)
     runs = actuator(project)
     if runs is not None:
+        if runs.is_resized(row):
+            note(f"its canaries are replaced by {row.canaries}; until they answer, {row.instead_of} answers for them")
         row = rollout.marked(registry, row, runs.begin(row, to_bring(project, model, version)), who(), clock)
     if not timeout_s:
         note("nobody was waited for: the same command with --timeout has the canaries answer once they can")
@@ -152,7 +154,7 @@ def actuator(project: Project) -> Actuator | None:
 
     if not select.is_remote(project, "services"):
         return None
-    return Actuator(select.canaries(project), select.services(project))
+    return Actuator(select.canaries(project))
 
 
 def to_bring(project: Project, model: str, version: Version) -> Manifest | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rdv.backends.ports_services import Canaries, CanaryState, Services
+from rdv.backends.ports_services import Canaries, CanaryState
 from rdv.errors import Refused, RolloutFailed, TimedOut
 from rdv.manifest import Manifest
 from rdv.records import Rollout, RolloutState
@@ -20,15 +20,29 @@ LOOK_S = 0.25
 class Actuator:
     """The canaries of a project's environment."""
 
-    def __init__(self, canaries: Canaries, services: Services, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._canaries, self._services, self._sleep = canaries, services, sleep
+    def __init__(self, canaries: Canaries, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._canaries, self._sleep = canaries, sleep
 
     def begin(self, row: Rollout, manifest: Manifest | None = None) -> str:
-        """Have a rollout's canaries run, and return their mark; those that run already stay.
+        """Have a rollout's canaries run, as many as it says, and return their mark; those that are right stay.
 
         manifest: of their version, when the cluster is to bring its file.
         """
-        return row.mark or self._canaries.start(row.model, row.pin, row.canaries, manifest)
+        if row.mark and not self.is_resized(row):
+            return row.mark
+        return self._canaries.start(row.model, row.pin, row.canaries, manifest)
+
+    def is_resized(self, row: Rollout) -> bool:
+        """Whether a rollout is to have another number of canaries than it has; failed and ended ones stay as they are.
+
+        So is one whose number was changed by a command that was killed before it wrote down the new mark.
+        """
+        if not row.mark:
+            return False
+        state = self._canaries.look(row.model, row.mark)
+        if state.state == "gone":
+            return bool(self._canaries.find(row.model, row.pin))
+        return state.state in ("starting", "healthy") and state.wanted != row.canaries
 
     def check(self, row: Rollout) -> None:
         """Raise Refused when a rollout's canaries will not come, or were ended by somebody else."""
@@ -43,7 +57,7 @@ class Actuator:
 
         RolloutFailed when promoted ones have failed meanwhile, TimedOut; both leave the pointer as it is.
         """
-        mark = row.mark or self._mark(row)
+        mark = self._mark(row)
         if not mark:
             return
         if row.state is not RolloutState.PROMOTED:
@@ -75,11 +89,13 @@ class Actuator:
         return ""
 
     def _mark(self, row: Rollout) -> str:
-        """The mark of canaries whose beginner was killed before writing it down; empty: there are none."""
-        for state in self._services.look():
-            if state.role == "worker" and state.model == row.model and state.pin == row.pin:
-                return self._canaries.start(row.model, row.pin, row.canaries)
-        return ""
+        """The mark of a rollout's canaries, also when who began or resized them was killed before writing it down.
+
+        Empty: there are none.
+        """
+        if row.mark and self._canaries.look(row.model, row.mark).state != "gone":
+            return row.mark
+        return self._canaries.find(row.model, row.pin) or row.mark
 
 
 def _ended(state: CanaryState) -> str:

@@ -156,7 +156,7 @@ def begin(registry: Registry, row: Rollout, by: str, clock: Clock) -> Rollout:
     def change(now: Rollout, when: str) -> Rollout:
         return moved(now, RolloutState.CANARY, when, by)
 
-    return _step(registry, row, by, clock, RolloutState.PLANNED, change)
+    return _step(registry, row, by, clock, (RolloutState.PLANNED,), change)
 
 
 def marked(registry: Registry, row: Rollout, mark: str, by: str, clock: Clock) -> Rollout:
@@ -165,7 +165,7 @@ def marked(registry: Registry, row: Rollout, mark: str, by: str, clock: Clock) -
     def change(now: Rollout, when: str) -> Rollout:
         return msgspec.structs.replace(now, mark=mark)
 
-    return _step(registry, row, by, clock, RolloutState.PLANNED, change)
+    return _step(registry, row, by, clock, (RolloutState.PLANNED, RolloutState.CANARY), change)
 
 
 def decide(registry: Registry, model: str, by: str, clock: Clock) -> Rollout:
@@ -188,7 +188,7 @@ def decide(registry: Registry, model: str, by: str, clock: Clock) -> Rollout:
     def change(now: Rollout, when: str) -> Rollout:
         return judged(now, Verdict.PROMOTE, when, by)
 
-    row = _step(registry, row, by, clock, RolloutState.CANARY, change)
+    row = _step(registry, row, by, clock, (RolloutState.CANARY,), change)
     try:
         pointer.end_rollout(registry, row, True, by, clock)
     except LostRace:  # by another promoter, a rollback, or somebody who knows nothing of rollouts
@@ -259,15 +259,15 @@ def _step(
     row: Rollout,
     by: str,
     clock: Clock,
-    state: RolloutState,
+    states: tuple[RolloutState, ...],
     change: Callable[[Rollout, str], Rollout],
 ) -> Rollout:
-    """Change a rollout that is on and in a state; in another state it stays as it is."""
+    """Change a rollout that is on and in one of some states; in another state it stays as it is."""
     for _ in range(_TRIES):
         now, entry = _settled(registry, row.model, by, clock)
         if now is None or now.number != row.number or not now.on:
             raise _lost(row.model)
-        after = change(now, pointer.stamp(clock)) if now.state is state else now
+        after = change(now, pointer.stamp(clock)) if now.state in states else now
         if after == now:
             return now
         try:

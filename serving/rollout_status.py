@@ -66,7 +66,7 @@ def differs(known: dict[str, Any], rollout: Rollout) -> str:
         if known[name] != value:
             return f"has {name} {known[name]}, not {value}"
     there = sum(one["version"] == rollout.version for one in known["replicas"])
-    return f"sees {there} of {rollout.canaries} canaries" if rollout.on and there < rollout.canaries else ""
+    return f"sees {there} canaries, not {rollout.canaries}" if rollout.on and there != rollout.canaries else ""
 
 
 def _raise_refusal(status: ServingStatus, rollout: Rollout) -> None:

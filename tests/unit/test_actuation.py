@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rdv.backends.ports_services import CanaryState, Pin, ServiceState
+from rdv.backends.ports_services import CanaryState, Pin
 from rdv.errors import Refused, RolloutFailed, TimedOut
 from rdv.records import Rollout, RolloutState
 from rdv.releases.actuation import Actuator
@@ -14,25 +14,28 @@ ROW = Rollout(model="m", number=1, version="v2", serial=2, instead_of="v1", cana
 
 
 class Cluster:
-    """Canaries and services as a cluster has them; `states`: what is told one look after another."""
+    """Canaries as a cluster has them; `states`: what is told one look after another. wanted: how many there are."""
 
     def __init__(self, *states: str) -> None:
         self.states = list(states)
         self.calls: list[str] = []
         self.pin: Pin | None = None
-        self.refusals = 0
+        self.refusals, self.wanted = 0, 3
 
     def start(self, model: str, pin: Pin, count: int, manifest: object = None) -> str:
-        self.calls.append("start")
+        self.calls.append(f"start {count}")
         self.pin = pin
         return "7"
 
-    def look(self, model: str = "", mark: str = "") -> Any:
-        if not model:
-            return [ServiceState(job="j", role="worker", model="m", pin=self.pin)]
-        assert mark == "7"
+    def find(self, model: str, pin: Pin) -> str:
+        return "7" if self.pin == pin else ""
+
+    def look(self, model: str, mark: str) -> CanaryState:
+        if mark != "7":
+            return CanaryState(mark=mark, pin=ROW.pin, state="gone")
         state: Any = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        return CanaryState(mark=mark, pin=ROW.pin, state=state, reason="it said no" if state == "failed" else "")
+        reason = "it said no" if state == "failed" else ""
+        return CanaryState(mark=mark, pin=ROW.pin, state=state, wanted=self.wanted, reason=reason)
 
     def promote(self, model: str, mark: str) -> None:
         self.calls.append(f"promote {mark}")
@@ -46,7 +49,7 @@ class Cluster:
 
 def of(cluster: Cluster, then: Callable[[float], None] = lambda s: None) -> Actuator:
     both: Any = cluster
-    return Actuator(both, both, then)
+    return Actuator(both, then)
 
 
 def row(state: RolloutState, mark: str = "7") -> Rollout:
@@ -60,7 +63,23 @@ def test_canaries_are_begun_once() -> None:
     cluster = Cluster("starting")
     assert of(cluster).begin(ROW) == "7"
     assert of(cluster).begin(row(RolloutState.PLANNED)) == "7"
-    assert (cluster.calls, cluster.pin) == (["start"], Pin("v2", 2))
+    assert (cluster.calls, cluster.pin) == (["start 3"], Pin("v2", 2))
+
+
+def test_another_number_of_canaries_begins_so_many() -> None:
+    """Running ones are replaced, also where a command was killed on its way; failed and ended ones are not revived."""
+    for state, wanted, mark, pin, calls in (
+        ("healthy", 2, "7", ROW.pin, ["start 3"]),
+        ("starting", 5, "7", ROW.pin, ["start 3"]),
+        ("healthy", 3, "7", ROW.pin, []),
+        ("healthy", 3, "6", ROW.pin, ["start 3"]),
+        ("healthy", 3, "6", Pin("v9", 2), []),
+        ("failed", 2, "7", None, []),
+    ):
+        cluster = Cluster(state)
+        cluster.wanted, cluster.pin = wanted, pin
+        of(cluster).begin(row(RolloutState.CANARY, mark))
+        assert cluster.calls == calls, (state, wanted, mark)
 
 
 @pytest.mark.parametrize(("state", "told"), [("failed", "it said no"), ("gone", "somebody else changed their job")])
@@ -89,7 +108,7 @@ def test_a_promoted_rollout_makes_its_canaries_the_workers() -> None:
 
 def test_canaries_that_are_not_well_at_this_moment_are_promoted_a_moment_later() -> None:
     """A refusal to promote ends nothing by itself: it is asked again while there is time, and told at its end."""
-    cluster = Cluster("healthy", "healthy", "promoted")
+    cluster = Cluster("healthy", "healthy", "healthy", "promoted")
     cluster.refusals = 1
     of(cluster).end(row(RolloutState.PROMOTED), 60.0)
     assert cluster.calls == ["promote 7", "promote 7"]
@@ -100,10 +119,11 @@ def test_canaries_that_are_not_well_at_this_moment_are_promoted_a_moment_later()
 
 
 def test_a_rollout_that_was_rolled_back_drops_its_canaries_also_without_their_mark() -> None:
-    """Whoever began them may have been killed before writing down the mark: their pin tells that they are there."""
+    """Whoever began or resized them may have been killed before writing the mark: their pin says they are there."""
     for mark, pin, calls in (
         ("7", None, ["drop 7"]),
-        ("", ROW.pin, ["start", "drop 7"]),
+        ("", ROW.pin, ["drop 7"]),
+        ("6", ROW.pin, ["drop 7"]),
         ("", None, []),
         ("", Pin("v9", 2), []),
     ):

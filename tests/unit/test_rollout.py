@@ -230,7 +230,7 @@ commands = st.tuples(st.sampled_from(COMMANDS), st.sampled_from(["ann", "bob"]),
 @pytest.mark.parametrize("at", range(1, 8))
 @pytest.mark.parametrize("error", [LostRace, Unreachable])
 def test_a_promotion_whose_answer_was_lost_is_one(at: int, error: type[RdvError]) -> None:
-    """A write that was done and told to have failed: taken for somebody else's it is found to be ours, else gone on with.
+    """A write that was done and told to have failed is found to be ours, or else gone on with by the same command.
 
     Whichever write it is, nobody is refused (7) what has happened, and the pointer has moved once.
     """

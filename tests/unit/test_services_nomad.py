@@ -9,7 +9,7 @@ import pytest
 
 from rdv.backends.ports_services import Applied, ServiceJob
 from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, service_draft
-from rdv.backends.services_nomad_canaries import NomadCanaries, pinned, state_of
+from rdv.backends.services_nomad_canaries import NomadCanaries, before_pin, pinned, state_of
 from rdv.backends.services_nomad_child import listens
 from rdv.backends.services_nomad_files import bring, brings, carry, source
 from rdv.backends.services_nomad_follow import Following, deployment_mark
@@ -90,6 +90,15 @@ def test_canaries_differ_in_nothing_but_their_pin() -> None:
     assert read_pin(made["Meta"]["rdv_pin"]) == PIN
     assert job["TaskGroups"][0]["Update"] is None  # type: ignore[index]
     assert task["Config"]["args"][-1] == ""  # type: ignore[index]
+
+
+def test_dropped_canaries_leave_what_was_before_the_first_of_them() -> None:
+    """However often their number was changed; without such a version there is nothing to go back to."""
+    texts = ["1:old", "", pin_text(PIN), pin_text(PIN), pin_text(PIN)]
+    versions: list[dict[str, Any]] = [{"Version": at, "Meta": {"rdv_pin": text}} for at, text in enumerate(texts)]
+    assert before_pin(reversed(versions), versions[4]) == 1
+    assert before_pin(versions[:1], versions[0]) is None
+    assert before_pin(versions, versions[1]) == 0
 
 
 def manifest(files: tuple[FileEntry, ...], info: ModelInfo) -> Manifest:

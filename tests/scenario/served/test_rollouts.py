@@ -196,7 +196,7 @@ def test_a_canary_that_never_becomes_ready_holds_the_rollout(shop: Any) -> None:
     assert status.supervisor is not None
     os.kill(status.supervisor.pid, signal.SIGSTOP)  # nobody starts the canary
     ask = ["deploy", shop.CHAMPION, "--canary", "1", "--share", "1", "--version", "v2", "--timeout"]
-    assert "sees 0 of 1 canaries" in rdv(shop, *ask, "1", code=Exit.TIMED_OUT)
+    assert "sees 0 canaries, not 1" in rdv(shop, *ask, "1", code=Exit.TIMED_OUT)
     row = rollout.current(shop.registry, shop.CHAMPION)
     assert row is not None
     assert row.state is RolloutState.PLANNED

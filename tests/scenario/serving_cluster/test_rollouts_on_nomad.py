@@ -93,7 +93,7 @@ def healthy(serving: Any) -> list[bool]:
 def test_canaries_are_promoted_and_dropped_under_load(served: Any) -> None:
     """Beside the old workers, pinned in the job's spec; promoted they are the workers, dropped the job is as before.
 
-    No request is lost; after a rollback nobody is answered by the canary.
+    Their number can be changed meanwhile. No request is lost; after a rollback nobody is answered by the canary.
     """
     second = served.train(1.5)
     ask = ["deploy", MODEL, "--canary", "2", "--share", "0.5", "--timeout", "240"]
@@ -122,7 +122,10 @@ def test_canaries_are_promoted_and_dropped_under_load(served: Any) -> None:
     def rolled_back() -> None:
         nonlocal over
         served.rdv(*ask, "-o", "json")
+        assert served.rdv(*ask[:3], "1", "--timeout", "240", "-o", "json")["canaries"] == 1
+        assert sorted(healthy(served)) == [False, False, True]
         time.sleep(2.0)
+        killed(served, 2, *ask[:3], "3")  # they are three, and nobody has written down their new mark
         began = time.monotonic()
         killed(served, 2, "rollback", MODEL)
         over = time.monotonic()
