@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -19,8 +18,12 @@ _PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad", "catalog
 
 
 def has_servers(project: Project) -> bool:
-    """Whether any port of a project's environment is served by a server, rather than by files here."""
-    return any(_server_place(project, port, scheme) for port, scheme in _PORTS.items()) or any(_stores(project))
+    """Whether any port of a project's environment is served by a server, rather than by files here, or its bus goes
+
+    between hosts.
+    """
+    served = any(_server_place(project, port, scheme) for port, scheme in _PORTS.items())
+    return served or any(_stores(project)) or select.bus(project).scheme == "grpc"
 
 
 def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
@@ -52,15 +55,11 @@ def _catalog(project: Project, place: str, environ: Mapping[str, str]) -> Iterat
 
 
 def _bus(project: Project) -> Iterator[Seen]:
-    from rdv.backends.diagnosis import Seen, span
+    from rdv.backends import diagnosis_bus
 
     source, domain = select.certificates(project, "doctor")
-    if source is None:
-        yield Seen("bus certificate", None, "none: whoever reaches the bus takes part in it")
-        return
-    left_s = source.current().until - time.time()
-    lasts = f", for {span(left_s)}" if left_s < math.inf else ""
-    yield Seen("bus certificate", True, f"to be had{f' below {domain}' if domain else ''}{lasts}")
+    shown = None if source is None else source.current()
+    yield from diagnosis_bus.diagnose(select.bus(project), shown, domain, time.time())
 
 
 def _store(project: Project, environ: Mapping[str, str], setting: str, place: str) -> Iterator[Seen]:

@@ -127,6 +127,9 @@ def token_of(options: Mapping[str, str], environ: Mapping[str, str], variable: s
 
 def span(seconds: float) -> str:
     """A time that is left, for a person."""
-    return f"{seconds / 86400:.0f} days" if seconds >= 2 * 86400 else f"{seconds / 3600:.1f} hours"
+    for unit, name in ((86400, "days"), (3600, "hours")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 60:.0f} minutes"
 
 

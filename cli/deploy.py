@@ -46,8 +46,9 @@ def deploy(
 
     With --canary a rollout begins: workers of the version score every request beside the others, and answer the
     requests of a share of subjects, always the same ones, however many workers there are. `rdv promote` makes it the
-    one that is served, `rdv rollback` ends it. The same command again goes on with a rollout, or changes its share.
-    Exit code 8 when a rollout of another version is on; without --canary, 7 while any is.
+    one that is served, `rdv rollback` ends it. The same command again goes on with a rollout, or changes its share and
+    the number of its canaries (on Nomad they are replaced: for some seconds the version that is served answers for
+    them). Exit code 8 when a rollout of another version is on; without --canary, 7 while any is.
 
     With --from the version comes from another environment, by default the one that is served there: its bytes are
     copied by digest, verified, registered here with where they came from, and released. Nothing is trained or judged

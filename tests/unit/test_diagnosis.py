@@ -1,6 +1,7 @@
 """What the doctor makes of answers, and of none."""
 
 import threading
+import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 
 pytest.importorskip("requests")
 
-from rdv.backends import diagnoses, diagnosis_consul, diagnosis_nomad, diagnosis_store, diagnosis_vault
+from rdv.backends import diagnoses, diagnosis_bus, diagnosis_consul, diagnosis_nomad, diagnosis_store, diagnosis_vault
 from rdv.backends.blobs_dir import DirBlobs
+from rdv.backends.certificate_times import validities
 from rdv.backends.diagnosis import CLOCK_S, Asked, Seen, Told, _ahead_s, options_of, token_of
 from rdv.backends.ports import Blobs
+from rdv.bus_place import parse_bus
 from rdv.config import Config, Environment, Project
 from rdv.errors import NotAuthorised
+
+DAY_S = 86400.0
 
 
 @given(st.floats(1e9, 2e9), st.floats(0, 5), st.floats(-100, 100))
@@ -139,8 +144,41 @@ def test_the_bus_is_looked_at(tmp_path: Path, authorities: Any) -> None:
     (plain,) = found("grpc:?tls=off")
     assert (plain.good, "whoever reaches the bus" in plain.found) == (None, True)
     setting = authorities.Authority().write(tmp_path)
-    (good,) = found(setting)
-    assert (good.good, good.found) == (True, f"to be had below {authorities.DOMAIN}")
+    good, above = found(setting)
+    assert (good.good, above.good) == (True, True)
+    assert good.found.startswith(f"to be had below {authorities.DOMAIN}, good for ")
     (tmp_path / "key.pem").unlink()
     (bad,) = found(setting)
     assert (bad.good, "No such file" in bad.found, bool(bad.remedy)) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("life_s", "left_s", "good", "said"),
+    [
+        (365 * DAY_S, 15 * DAY_S, True, "good for 15 days"),
+        (365 * DAY_S, 13 * DAY_S, False, "good for 13 days, about to expire"),
+        (DAY_S, 0.3 * DAY_S, True, "good for 7 hours"),
+        (DAY_S, 0.2 * DAY_S, False, "good for 5 hours, about to expire"),
+        (DAY_S, -3 * DAY_S, False, "expired 3 days ago"),
+        (DAY_S, 1.5 * DAY_S, False, "not good before 12 hours from now"),
+    ],
+)
+def test_how_long_the_bus_is_good_for(life_s: float, left_s: float, good: bool, said: str, authorities: Any) -> None:
+    """A certificate in files, and its authority's, say how long; too short, over or too early fails with a command."""
+    authority = authorities.Authority()
+    shown = authority.certificate(life_s=life_s - 60.0)  # it begins a minute ago
+    place = parse_bus(authorities.SETTING, "prod")
+    [own] = validities(shown.chain)
+    seen = list(diagnosis_bus.diagnose(place, shown, "", own.until - left_s))
+    assert (seen[0].good, seen[0].found) == (good, f"to be had, {said}")
+    assert ("openssl x509 -x509toreq" in seen[0].remedy, "cert.pem" in seen[0].remedy) == (True, True)
+    later = diagnosis_bus.diagnose(place, shown, "", own.until + 10 * DAY_S)
+    assert [(one.check, one.good) for one in later] == [("bus certificate", False), ("bus authority", False)]
+
+
+def test_a_role_of_vault_that_gives_less_than_is_asked_for(authorities: Any) -> None:
+    """It is told, and fails nothing: what runs renews its certificate at two thirds of what it got."""
+    shown = authorities.Authority().certificate(life_s=3600.0)
+    place = parse_bus("grpc:?tls=vault&mount=pki&role=bus", "prod")
+    first, _ = diagnosis_bus.diagnose(place, shown, "", time.time())
+    assert (first.good, "its role gives less than the 24 hours asked for" in first.found) == (True, True)
