@@ -172,7 +172,8 @@ class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
 
     state: `starting`; `healthy` (all of them run and pass their checks); `failed` (reason says why, none of them may
     run any more); `promoted` (every worker of the model is what the canaries were); `promoting`; `gone` (dropped, or
-    replaced by somebody else).
+    replaced by somebody else). reason: also why they have not started yet. remedy: what to type about that, where it is
+    known.
     """
 
     mark: str
@@ -181,6 +182,7 @@ class CanaryState(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int = 0
     healthy: int = 0
     reason: str = ""
+    remedy: str = ""
 
 
 class Canaries(Protocol):

@@ -12,17 +12,20 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from rdv.backends.nomad_api import parse_place
 from rdv.backends.ports_services import CanaryState
 from rdv.backends.services_drafts import job_id, pin_text, read_pin
 from rdv.backends.services_nomad_api import ServicesApi
-from rdv.backends.services_nomad_files import bring, source
+from rdv.backends.services_nomad_files import Failure, bring, failure, source
 from rdv.backends.services_nomad_view import is_rolling, why
 from rdv.errors import LostRace, NotFound, Refused, Unreachable
 from rdv.manifest import Manifest
 from rdv.records import Pin
 
 Json = Mapping[str, Any]
+_MOST_CHARS = 300
 
 
 class NomadCanaries:
@@ -67,7 +70,11 @@ class NomadCanaries:
             state = "gone" if int(job["Version"]) > version else "starting"
             return CanaryState(mark=mark, pin=_pin(job) or Pin("", 0), state=state)  # type: ignore[arg-type]
         own = self._api.made_by(str(deployment["ID"]))
-        return state_of(mark, self._pin_of(job, version), deployment, own)
+        found = state_of(mark, self._pin_of(job, version), deployment, own)
+        if found.state in ("starting", "failed"):
+            for failed in filter(None, (failure(one, self._come_from) for one in own)):
+                return self._undelivered(found, failed)
+        return found
 
     def promote(self, model: str, mark: str) -> None:
         """See the port.
@@ -95,6 +102,13 @@ class NomadCanaries:
             told = f"Nomad does not keep what the job of {model} was before its canaries any more"
             raise Refused(told, f"`rdv promote {model}`, then `rdv rollback {model}`")
         self._api.revert(str(job["ID"]), before, version)
+
+    def _undelivered(self, state: CanaryState, failed: Failure) -> CanaryState:
+        """The state of canaries that have no file."""
+        look = f"`rdv artifacts verify {failed.artifact} --env {self._env}`"
+        remedy = f"once {look} finds nothing wrong, type the same again"
+        reason = f"Nomad could not download {failed.source}: {failed.why[:_MOST_CHARS]}"
+        return replace(state, reason=reason, remedy=remedy)
 
     def _id(self, model: str) -> str:
         return job_id(self._project, "worker", model)

@@ -7,9 +7,10 @@ that a worker finds what it wants, and nothing else, whatever was brought. Pure.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -20,6 +21,14 @@ Json = Mapping[str, Any]
 FOLDER = "fetched"
 _SECRET = "rdv_store"
 _WHERE = f"local/{FOLDER}/"
+# a failed download is a failed start, and takes some 4 s with its own tries: so many starts let a store be away for most
+# of the minute in which an instance has to become healthy
+_RESTARTS = 10
+_FAILED = "Failed Artifact Download"
+_SAID = re.compile(r'artifact "(?P<source>[^"]*)": (?P<why>.*)', re.DOTALL)
+_NOISE = re.compile(
+    r"getter subprocess failed: [^:]*: |failed to download artifact: |RequestID: [^,]*, |HostID: [^,]*, "
+)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -50,9 +59,11 @@ def bring(job: dict[str, Any], come_from: Source | None, manifest: Manifest | No
     [group] = job["TaskGroups"]
     [task] = group["Tasks"]
     artifacts, secrets = _others(task)
+    restarts = group.get("RestartPolicy") or {}
     if come_from is not None and manifest is not None and manifest.model is not None and task.get("Vault"):
         artifacts.append(_artifact(come_from, manifest, manifest.model.file))
         secrets.append({"Name": _SECRET, "Provider": "vault", "Path": come_from.secret, "Config": {"engine": "kv_v2"}})
+        group["RestartPolicy"] = {**restarts, "Attempts": max(_RESTARTS, int(restarts.get("Attempts") or 0))}
     task["Artifacts"], task["Secrets"] = artifacts or None, secrets or None
 
 
@@ -62,12 +73,35 @@ def brings(job: Json) -> bool:
 
 
 def carry(job: dict[str, Any], from_job: Json) -> None:
-    """Have a job bring what another one does."""
+    """Have a job bring what another one does, as patiently."""
     task, there = _task(job), _task(from_job)
+    job["TaskGroups"][0]["RestartPolicy"] = from_job["TaskGroups"][0].get("RestartPolicy")
     artifacts, secrets = _others(task)
     artifacts += [one for one in there.get("Artifacts") or () if _is_ours(one)]
     secrets += [one for one in there.get("Secrets") or () if one["Name"] == _SECRET]
     task["Artifacts"], task["Secrets"] = artifacts or None, secrets or None
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A download that failed. source: the address of the file; artifact: whose it is."""
+
+    source: str
+    artifact: str
+    why: str
+
+
+def failure(allocation: Json, come_from: Source | None) -> Failure | None:
+    """Why the file of a version could not be brought to an allocation, which did not start for that; else None."""
+    for state in (allocation.get("TaskStates") or {}).values():
+        for event in reversed(state.get("Events") or ()):
+            if event.get("Type") == "Started":
+                break
+            said = _SAID.search(event.get("DisplayMessage") or "") if event.get("Type") == _FAILED else None
+            if said is not None:
+                source = said["source"]
+                key = unquote(source.removeprefix(come_from.url if come_from else ""))
+                return Failure(source.removeprefix("s3::"), key.partition("/attempts/")[0], _NOISE.sub("", said["why"]))
+    return None
 
 
 def _artifact(come_from: Source, manifest: Manifest, path: str) -> dict[str, Any]:

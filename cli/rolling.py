@@ -55,7 +55,7 @@ def begin(
         ended = rollout.roll_back(registry, model, who(), clock, error.what)
         if ended is not None:
             finish(project, registry, ended)
-        raise Refused(f"{error.what}; the rollout is over", f"see `rdv rollouts {model}`") from None
+        raise Refused(f"{error.what}; the rollout is over", error.hint or f"see `rdv rollouts {model}`") from None
     row = rollout.begin(registry, row, who(), clock)
     gateways = in_force(project, row, max(0.0, timeout_s - (time.monotonic() - began)), runs)
     return record(row, gateways, time.monotonic() - began)
@@ -170,7 +170,7 @@ def in_force(project: Project, row: Rollout, timeout_s: float, runs: Actuator | 
     """Return how many gateways do what a row says, once all of them do."""
     from rdv.serving.rollout_status import wait_until_tried
 
-    return wait_until_tried(project, row, timeout_s, lambda: None if runs is None else runs.check(row))
+    return wait_until_tried(project, row, timeout_s, lambda: "" if runs is None else runs.check(row))
 
 
 def record(row: Rollout, gateways: int = 0, waited_s: float | None = None) -> Record:

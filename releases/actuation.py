@@ -44,13 +44,18 @@ class Actuator:
             return bool(self._canaries.find(row.model, row.pin))
         return state.state in ("starting", "healthy") and state.wanted != row.canaries
 
-    def check(self, row: Rollout) -> None:
-        """Raise Refused when a rollout's canaries will not come, or were ended by somebody else."""
+    def check(self, row: Rollout) -> str:
+        """Why a rollout's canaries have not started yet, empty when nothing keeps them.
+
+        Refused when they will not come, or were ended by somebody else.
+        """
         if not row.mark or not row.on:
-            return
+            return ""
         state = self._canaries.look(row.model, row.mark)
         if state.state in ("failed", "gone"):
-            raise Refused(f"the canaries of {row.model} have {_ended(state)}", f"see `rdv rollouts {row.model}`")
+            hint = state.remedy or f"see `rdv rollouts {row.model}`"
+            raise Refused(f"the canaries of {row.model} have {_ended(state)}", hint)
+        return state.reason if state.state == "starting" else ""
 
     def end(self, row: Rollout, timeout_s: float) -> None:
         """Do what an ended rollout asks for: every worker is what its canaries were, or its canaries are asked to end.

@@ -119,7 +119,7 @@ def replay_here(project: Project, model: str, version: str, against: str, most: 
     goal, topic = project.config.goals[settings.goal], settings.topic()
     batches = newest(journal_folder(project.state, topic), most)
     if not batches:
-        raise NotFound(f"the journal of {topic} is empty", "requests are journalled while `rdv serve` runs")
+        raise NotFound(f"the journal of {topic} is empty here", _journalled(project))
     against = against or (goal.tiers[0].models[0] if goal.tiers else model)
     loaded = _load(project, model, version, batches[-1][0])
     scores, unfit, batched_s = _score_all(loaded, batches)
@@ -200,6 +200,15 @@ def _for_schema(loaded: LoadedModel, schema: RowSchema) -> LoadedModel | None:
     except InputError:
         return None
     return LoadedModel(loaded.version, loaded.digest, loaded.info, loaded.predictor, encode, len(schema.numbers))
+
+
+def _journalled(project: Project) -> str:
+    """How requests come into the journals of this machine."""
+    if not select.is_remote(project, "services"):
+        return "requests are journalled while `rdv serve` runs"
+    there = msgspec.structs.replace(project, kept=Path("alloc/data"))
+    theirs, ours = (journal_folder(one.state, "") for one in (there, project))
+    return f"the decoy of {project.env} keeps its own on its node: copy {theirs} of its allocation to {ours}"
 
 
 def _recorded(folder: Path, model: str, ids: frozenset[str]) -> Recorded:

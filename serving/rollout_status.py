@@ -18,26 +18,27 @@ from rdv.serving.worker import WorkerDetails
 
 
 def wait_until_tried(
-    project: Project, rollout: Rollout, timeout_s: float, check: Callable[[], None] = lambda: None
+    project: Project, rollout: Rollout, timeout_s: float, check: Callable[[], str] = lambda: ""
 ) -> int:
     """How many gateways do what a rollout's row says, once all do: see its canaries, or assign nobody any more.
 
-    check: called at every look; what it raises ends the waiting. Raises Refused when a canary cannot serve its version,
-    NobodyServes at once, TimedOut.
+    check: called at every look; what it says is told beside what is missing, what it raises ends the waiting. Raises
+    Refused when a canary cannot serve its version, NobodyServes at once, TimedOut.
     """
     if rollout.model not in project.config.models:
         raise NotFound(f"there is no model {rollout.model!r} in rdv.toml", "see `rdv models list`")
     began = time.monotonic()
     with FolderWatch(records_folder(project.run_folder)) as watch:
         while True:
-            check()
+            reason = check()
             status = look(project)
             missing = _missing(project, status, rollout)
             if not missing:
                 return len(status.gateways)
             waited_s = time.monotonic() - began
             if waited_s >= timeout_s:
-                raise TimedOut(f"the rollout of {rollout.model} is not in force: {missing}", "see `rdv status`")
+                why = "; ".join(one for one in (missing, reason) if one)
+                raise TimedOut(f"the rollout of {rollout.model} is not in force: {why}", "see `rdv status`")
             watch.wait(min(LOOK_S, timeout_s - waited_s))
 
 

@@ -11,7 +11,7 @@ from rdv.backends.ports_services import Applied, ServiceJob
 from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, service_draft
 from rdv.backends.services_nomad_canaries import NomadCanaries, before_pin, pinned, state_of
 from rdv.backends.services_nomad_child import listens
-from rdv.backends.services_nomad_files import bring, brings, carry, source
+from rdv.backends.services_nomad_files import bring, brings, carry, failure, source
 from rdv.backends.services_nomad_follow import Following, deployment_mark
 from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, tries, why
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Refused, RolloutFailed, Unreachable
@@ -286,3 +286,61 @@ def test_another_word_makes_another_specification() -> None:
     """What has all instances replaced is in the job's meta, and in no other job's."""
     assert draft(anew="x").variables["meta"]["rdv_anew"] == "x"
     assert "rdv_anew" not in draft().variables["meta"]
+
+
+SAID = (
+    'failed to download artifact "s3::http://s3:9000/b/p/train/a%3D1/attempts/x/m.json": getter subprocess failed: '
+    "exit status 1: failed to download artifact: operation error S3: GetObject, exceeded maximum number of attempts, "
+    "3, https response error StatusCode: 503, RequestID: , HostID: , api error ServiceUnavailable: Service Unavailable"
+)
+
+
+def undelivered(*kinds: str) -> dict[str, Any]:
+    """An allocation with these events."""
+    events = [{"Type": kind, "DisplayMessage": SAID if kind == "Failed Artifact Download" else kind} for kind in kinds]
+    return {"ID": "a" * 36, "TaskStates": {"worker": {"Events": events}}}
+
+
+def test_a_download_that_failed_is_told_by_what_it_was_of() -> None:
+    """The file's address, its artifact and the cause without the noise; a task that has started since is no such."""
+    come_from = source("s3:b/p?endpoint=http://s3:9000&secret=s3", "vault:secret/rdv/dev?address=http://v")
+    found = failure(undelivered("Failed Artifact Download", "Not Restarting", "Alloc Unhealthy"), come_from)
+    assert found is not None
+    assert (found.source, found.artifact) == ("http://s3:9000/b/p/train/a%3D1/attempts/x/m.json", "train/a=1")
+    assert found.why == (
+        "operation error S3: GetObject, exceeded maximum number of attempts, 3, https response error StatusCode: 503, "
+        "api error ServiceUnavailable: Service Unavailable"
+    )
+    assert failure(undelivered("Failed Artifact Download", "Started", "Terminated"), come_from) is None
+    assert failure(undelivered("Started"), come_from) is None
+
+
+class Undelivered:
+    """A Nomad whose canaries of job version 4 have no file."""
+
+    def __init__(self, status: str) -> None:
+        self._status = status
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The one job."""
+        return {"ID": job_id, "Version": 4, "Meta": {"rdv_pin": pin_text(PIN)}}
+
+    def deployments(self, job_id: str) -> list[dict[str, Any]]:
+        """The one deployment."""
+        group = {"DesiredCanaries": 1}
+        return [{"ID": "d", "JobVersion": 4, "CreateIndex": 9, "Status": self._status, "TaskGroups": {"worker": group}}]
+
+    def made_by(self, deployment: str) -> list[dict[str, Any]]:
+        """Its allocation."""
+        return [undelivered("Failed Artifact Download", "Not Restarting")]
+
+
+@pytest.mark.parametrize(("status", "state"), [("running", "starting"), ("failed", "failed")])
+def test_canaries_without_their_file_say_so(status: str, state: str) -> None:
+    """While Nomad still tries and when it has given up: the download, of what, and what to type."""
+    store, secrets = "s3:b/p?endpoint=http://s3:9000&secret=s3", "vault:secret/rdv/dev?address=http://v"
+    canaries = NomadCanaries("dev", "rdv/dev", "shop", "dev", store=store, secrets=secrets)
+    canaries._api = Undelivered(status)  # type: ignore[assignment]
+    found = canaries.look("a/b", "4")
+    assert (found.state, found.reason.startswith("Nomad could not download http://s3:9000/b/p/train/")) == (state, True)
+    assert "`rdv artifacts verify train/a=1 --env dev`" in found.remedy
