@@ -21,8 +21,8 @@ Json = Mapping[str, Any]
 FOLDER = "fetched"
 _SECRET = "rdv_store"
 _WHERE = f"local/{FOLDER}/"
-# a failed download is a failed start, and takes some 4 s with its own tries: so many starts let a store be away for most
-# of the minute in which an instance has to become healthy
+# a failed download is a failed start, and takes some 4 s with its own tries: so many of them let a store be away for
+# most of the minute in which an instance has to become healthy
 _RESTARTS = 10
 _FAILED = "Failed Artifact Download"
 _SAID = re.compile(r'artifact "(?P<source>[^"]*)": (?P<why>.*)', re.DOTALL)

@@ -208,7 +208,7 @@ def _journalled(project: Project) -> str:
         return "requests are journalled while `rdv serve` runs"
     there = msgspec.structs.replace(project, kept=Path("alloc/data"))
     theirs, ours = (journal_folder(one.state, "") for one in (there, project))
-    return f"the decoy of {project.env} keeps its own on its node: copy {theirs} of its allocation to {ours}"
+    return f"the decoy of {project.env} keeps its own: copy {theirs} of its allocation to {ours}"
 
 
 def _recorded(folder: Path, model: str, ids: frozenset[str]) -> Recorded:
