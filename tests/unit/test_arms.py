@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from mailrooms import Looks, Waiter
 
 from rdv.clock import ManualClock
 from rdv.config import Tier
@@ -20,7 +21,6 @@ from rdv.serving.bus.port import Events, Scores
 from rdv.serving.mailbox import GRACE_S, Mailbox, Mailroom
 from rdv.serving.policy import Decider, Decision, Policy
 from rdv.serving.trials import Trials
-from rdv.serving.wheel import Tick
 
 MODELS = ("champion", "runner_up", "third")
 NAMES = (*MODELS, *(f"{name}@canary" for name in MODELS))
@@ -122,43 +122,6 @@ def test_a_subject_is_the_same_however_its_number_is_written(number: int) -> Non
     """A request's numbers are doubles: 42 and 42.0 are one subject."""
     assert subject_text(float(number)) == subject_text(number) == str(number)
     assert (subject_text("42"), subject_text(True), subject_text(0.5)) == ("42", "true", "0.5")
-
-
-class Looks:
-    """A wheel whose time is the test's."""
-
-    def __init__(self) -> None:
-        self.items: list[tuple[float, Mailbox]] = []
-
-    def add(self, box: Mailbox, moment: float) -> Tick[Mailbox]:
-        self.items.append((moment, box))
-        tick: Tick[Mailbox] = Tick()
-        tick.live = 1
-        return tick
-
-    def advance(self, now: float) -> None:
-        """Look at everything that is due by now."""
-        for _ in range(100):
-            due = [one for one in self.items if one[0] <= now]
-            self.items = [one for one in self.items if one[0] > now]
-            for _, box in due:
-                box.room.due(box, now)
-            if not due:
-                return
-        raise AssertionError("the mailroom asks to be looked at for ever")
-
-
-class Waiter:
-    """Counts how often a request was told that it is settled."""
-
-    def __init__(self) -> None:
-        self.results = 0
-
-    def done(self) -> bool:
-        return self.results > 0
-
-    def set_result(self, result: None, /) -> None:
-        self.results += 1
 
 
 def scores(box: Mailbox, version: str, value: float = 0.5) -> Scores:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from mailrooms import Looks, Waiter
 
 from rdv.clock import ManualClock
 from rdv.config import Tier
@@ -15,49 +16,10 @@ from rdv.serving.answers import usable
 from rdv.serving.bus.port import Scores
 from rdv.serving.mailbox import GRACE_S, Mailbox, Mailroom
 from rdv.serving.policy import Decider, Decision, Policy
-from rdv.serving.wheel import Tick
 
 MODELS = ("champion", "runner_up", "canary")
 TIERS = (Tier(25.0, ("champion",)), Tier(60.0, ("champion", "runner_up")))
 POLICY = Policy(budget_ms=80.0, default=0.25, tiers=TIERS)
-
-
-class Waiter:
-    """Counts how often a request was told that it is settled."""
-
-    def __init__(self) -> None:
-        self.results, self.gone = 0, False
-
-    def done(self) -> bool:
-        return self.gone or self.results > 0
-
-    def set_result(self, result: None, /) -> None:
-        assert not self.done()
-        self.results += 1
-
-
-class Looks:
-    """A wheel whose time is the test's."""
-
-    def __init__(self) -> None:
-        self.items: list[tuple[float, Mailbox]] = []
-
-    def add(self, box: Mailbox, moment: float) -> Tick[Mailbox]:
-        self.items.append((moment, box))
-        tick: Tick[Mailbox] = Tick()
-        tick.live = 1
-        return tick
-
-    def advance(self, now: float) -> None:
-        """Look at everything that is due by now, what is added meanwhile included."""
-        for _ in range(100):
-            due = [one for one in self.items if one[0] <= now]
-            self.items = [one for one in self.items if one[0] > now]
-            for _, box in due:
-                box.room.due(box, now)
-            if not due:
-                return
-        raise AssertionError("the mailroom asks to be looked at for ever")
 
 
 def room_of(complete: list[Mailbox], clock: ManualClock) -> tuple[Mailroom, Looks]:

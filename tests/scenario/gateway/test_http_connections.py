@@ -10,26 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from raw_http import BODY, HOST, chunked, head, post
 
 Run = Callable[..., None]
-PATH = b"/v1/goals/sum/score"
-BODY = b'{"a": 1.5, "b": 2}'
-HOST = b"host: x\r\n"
-JSON = b"content-type: application/json\r\n"
-
-
-def post(body: bytes = BODY, *headers: bytes, path: bytes = PATH, length: bytes | None = None) -> bytes:
-    size = b"%d" % len(body) if length is None else length
-    return b"POST %b HTTP/1.1\r\n%b%b%bcontent-length: %b\r\n\r\n%b" % (path, HOST, JSON, b"".join(headers), size, body)
-
-
-def chunked(*chunks: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
-    head = b"POST %b HTTP/1.1\r\n%b%btransfer-encoding: chunked\r\n\r\n" % (PATH, HOST, JSON)
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + end
-
-
-def head(method: bytes, target: bytes, *headers: bytes) -> bytes:
-    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, b"".join(headers))
 
 
 def bounded(monkeypatch: pytest.MonkeyPatch, **change: Any) -> None:
