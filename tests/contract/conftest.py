@@ -24,7 +24,7 @@ ADAPTERS = ("run_bus", "member", "servers")
 """The fixtures whose parameter is the adapter: its name, or a function that opens it."""
 TOPIC = "visit"
 SCHEMA = RowSchema(("age", "income"), ("plan",))
-HANG_S = 20.0
+HANG_S = 60.0
 BRISK = Limits(linger_s=0.05)
 _folders = itertools.count()
 

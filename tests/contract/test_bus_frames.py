@@ -22,7 +22,7 @@ from rdv.sockets import bound_unix_socket
 SCHEMA = RowSchema(("age",))
 ME = Identity("visit", "champion", "r1", "v1", SCHEMA)
 LIMITS = Limits(max_frame_bytes=5000, hello_s=0.05, linger_s=0.05, connections=4)
-HANG_S = 20.0
+HANG_S = 60.0
 
 Scenario = Callable[[FramesHub, Path], Awaitable[None]]
 Run = Callable[[Scenario], list[str]]

@@ -24,7 +24,7 @@ from rdv.serving.bus.port import NO_DEADLINE, Identity, Requests
 SCHEMA = RowSchema(("age",))
 ME = Identity("visit", "champion", "r1", "v1", SCHEMA)
 LIMITS = Limits(max_frame_bytes=5000, hello_s=0.3, linger_s=0.05, connections=4)
-HANG_S = 30.0
+HANG_S = 60.0
 CODES = grpc.StatusCode
 
 Scenario = Callable[[GrpcHub, str], Awaitable[None]]

@@ -15,7 +15,7 @@ from rdv.inputs import RowSchema
 from rdv.serving.bus.exchange import Limits
 from rdv.serving.bus.port import Identity, Scores, Subscription, Traffic
 
-HANG_S = 20.0
+HANG_S = 60.0
 
 Run = Callable[..., None]
 

@@ -18,7 +18,7 @@ import pytest
 from rdv.backends.ports_services import Catalog, Found, Instance
 from rdv.errors import UsageError
 
-HANG_S = 60.0
+HANG_S = 180.0
 LONG_S = 600.0
 CHILD = """
 import importlib, json, sys

@@ -23,7 +23,7 @@ from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.breaker import Breaker
 from rdv.errors import LostRace, UsageError
 
-HANG_S = 60.0
+HANG_S = 180.0
 CHILD = """
 import importlib, json, sys
 module, name, arguments, job, key, count = json.loads(sys.argv[1])

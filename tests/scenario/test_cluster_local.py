@@ -15,7 +15,7 @@ from rdv.backends.cluster_local import LocalCluster
 from rdv.backends.cluster_local_memory import children, memory_groups
 from rdv.backends.ports import Outcome, Resources, Status, StepSpec
 
-HANG_S = 60.0
+HANG_S = 180.0
 
 ENTRIES = '''
 import os, subprocess, sys, time

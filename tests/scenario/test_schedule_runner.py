@@ -19,7 +19,7 @@ from rdv.pipelines.schedule_runner import ScheduleRunner
 from rdv.pipelines.schedules import RunStatus, Schedule, Schedules
 
 MODEL = "churn/lightgbm"
-HANG_S = 60.0
+HANG_S = 180.0
 MIDNIGHT = 1_772_323_200.0
 TRAINING = """
 import os, sys, time

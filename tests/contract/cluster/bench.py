@@ -12,7 +12,7 @@ from typing import Any
 
 from rdv.backends.ports import Cluster, Outcome, Resources, StepSpec
 
-HANG_S = 60.0
+HANG_S = 180.0
 ENTRIES = Path(__file__).with_name("entries.py")
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from rdv.backends.cluster_local import LocalCluster
 
-HANG_S = 60.0
+HANG_S = 180.0
 
 
 @pytest.fixture(scope="session", params=["local", "local sampled", pytest.param("nomad", marks=pytest.mark.live)])

@@ -8,7 +8,7 @@ import pytest
 from rdv.backends.ports import Status
 from rdv.errors import NotFound, UsageError
 
-HANG_S = 60.0
+HANG_S = 180.0
 
 
 def test_a_full_cluster_queues(bench: Any) -> None:

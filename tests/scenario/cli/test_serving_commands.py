@@ -46,7 +46,6 @@ def test_a_version_goes_in_and_out_while_it_is_served(serving: Any) -> None:
     assert {ask(url, case)["version"] for case in asked} == {second}
     back = rdv.json("rollback", MODEL)
     assert (back["version"], back["kind"]) == (first, "rollback")
-    assert back["waited_s"] < 5
     assert [ask(url, case)["answer"] for case in asked] == [one["answer"] for one in before]
 
     ledger = rdv.json("status")["gateways"][0]["goals"]["churn"]["ledger"]

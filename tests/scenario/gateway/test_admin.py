@@ -166,7 +166,7 @@ def test_metrics_are_prometheus_text(run: Run) -> None:
         assert counts == sorted(counts)
         assert (buckets[-1].labels["le"], counts[-1]) == ("+Inf", 5)
         labels = {name for one in families.values() for sample in one.samples for name in sample.labels}
-        known = "goal outcome reason status model kind tier topic name where le"
+        known = "goal outcome reason status model kind tier topic name where le breaker"
         assert labels <= set(known.split())
 
     run(scenario, models=TWO, tiers=TIERS)

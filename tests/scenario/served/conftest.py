@@ -68,12 +68,21 @@ PROGRAM = (
 
 @dataclass
 class Seen:
-    """What clients saw. answers: id to (request number, value, moment); unknown: moments of broken connections."""
+    """What clients saw.
+
+    answers: id to (request number, value, moment); asked: id to the moment before; unknown: moments of broken
+    connections.
+    """
 
     answers: dict[str, tuple[int, dict[str, Any], float]] = field(default_factory=dict)
+    asked: dict[str, float] = field(default_factory=dict)
     refused: list[tuple[int, float]] = field(default_factory=list)
     unknown: list[float] = field(default_factory=list)
     slow_ms: float = 0.0
+
+    def to_requests_after(self, moment: float) -> list[dict[str, Any]]:
+        """The answers to requests that were sent after a moment."""
+        return [answer for one, (_, answer, _) in list(self.answers.items()) if self.asked[one] > moment]
 
 
 class Site:
@@ -276,6 +285,7 @@ def _client(
         with guard:
             if reply.status == 200:
                 answer = json.loads(body)
+                seen.asked[answer["request_id"]] = began
                 seen.answers[answer["request_id"]] = (number, answer, now)
                 seen.slow_ms = max(seen.slow_ms, (now - began) * 1e3)
             else:

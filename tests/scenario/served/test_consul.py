@@ -18,7 +18,6 @@ from rdv.releases import pointer, rollout
 from rdv.serving.shelf import Shelf
 
 pytestmark = pytest.mark.live
-SEEN_S = 10.0
 # longer than a watch lasts, so that every worker has looked at least once
 LOOKS_S = 7.0
 
@@ -64,8 +63,8 @@ def site(
     return made
 
 
-def served(site: Any, seen: Any, version: str) -> float:
-    """Seconds until the champion's answers are of a version."""
+def served(site: Any, seen: Any, version: str) -> None:
+    """Wait until the champion's answers are of a version."""
     began = time.monotonic()
 
     def answers() -> bool:
@@ -73,11 +72,10 @@ def served(site: Any, seen: Any, version: str) -> float:
         return bool(after) and (after[-1].get("model"), after[-1].get("version")) == (site.CHAMPION, version)
 
     site.until(answers, f"{version} answers")
-    return time.monotonic() - began
 
 
 def test_consul_comes_and_goes(site: Any, consul: Any) -> None:
-    """A deploy through Consul is served within seconds; with Consul frozen, stopped and restarted empty nothing stops.
+    """A deploy through Consul is served; with Consul frozen, stopped and restarted empty nothing stops.
 
     A worker that is killed meanwhile comes back with what it served last; a missing key unloads nothing; after
     `rdv registry rebuild` the next release is followed as ever. No request is lost and no answer is wrong.
@@ -89,13 +87,13 @@ def test_consul_comes_and_goes(site: Any, consul: Any) -> None:
     with site.load() as seen:
         served(site, seen, "v1")
         release("v2")
-        assert served(site, seen, "v2") < SEEN_S
+        served(site, seen, "v2")
 
         consul.process.freeze()
         site.enough(seen, 100)
         consul.process.thaw()
         release("v1")
-        assert served(site, seen, "v1") < 2 * SEEN_S  # a look that was frozen has to time out first
+        served(site, seen, "v1")
 
         shelf = Shelf(site.project.state / "serving" / site.CHAMPION)
         site.until(lambda: (good := shelf.good()) and good.version == "v1", "v1 is kept on disk")
@@ -118,7 +116,7 @@ def test_consul_comes_and_goes(site: Any, consul: Any) -> None:
         rebuilding.carry_out(site.project, rebuilding.plan(site.project))
         assert [row.version for row in pointer.history(site.registry, site.CHAMPION)] == ["v1", "v2", "v1"]
         release("v2")
-        assert served(site, seen, "v2") < SEEN_S
+        served(site, seen, "v2")
     site.settled_ledger()
     found = site.match(seen)
     assert found.accepted > 300
@@ -146,7 +144,7 @@ def test_a_rollout_goes_on_without_consul_and_ends_when_it_is_back(site: Any, co
         site.until(lambda: by_canary(seen, 0.0) > 20, "the canary answers")
         consul.process.stop()
         stopped = time.monotonic()
-        site.until(lambda: by_canary(seen, stopped + 0.5) > 20, "the canary answers without Consul")
+        site.until(lambda: by_canary(seen, stopped) > 20, "the canary answers without Consul")
         (pid,) = canaries()
         os.kill(pid, signal.SIGKILL)
         site.until(lambda: canaries() not in ([], [pid]), "the canary is back")
@@ -161,9 +159,9 @@ def test_a_rollout_goes_on_without_consul_and_ends_when_it_is_back(site: Any, co
         told = rolling.end(site.project, site.CHAMPION, 60.0)
         assert told is not None
         assert told["state"] == "rolled_back"
-        over = time.monotonic() + 0.1
+        over = time.monotonic()
         site.enough(seen, 100)
-        assert not by_canary(seen, over)
+        assert not [answer for answer in seen.to_requests_after(over) if answer["canary"]]
     site.check_answers(seen)
     assert not seen.unknown
     assert not seen.refused

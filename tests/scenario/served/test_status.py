@@ -67,7 +67,7 @@ def test_roles_run_alone_as_well(site) -> None:
             with site.load(1) as seen:
                 site.enough(seen)
             site.check_answers(seen)
-            assert wait_until_served(site.project, site.CHAMPION, "v1", 5.0).replicas == ("one",)
+            assert wait_until_served(site.project, site.CHAMPION, "v1", 30.0).replicas == ("one",)
         finally:
             for process in made:
                 process.terminate()

@@ -15,7 +15,7 @@ from rdv.backends.ports import Status
 from rdv.errors import NotAuthorised, NotFound, Unreachable
 
 pytestmark = pytest.mark.live
-HANG_S = 60.0
+HANG_S = 180.0
 
 
 class Scene:

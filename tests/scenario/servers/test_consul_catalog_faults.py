@@ -14,7 +14,7 @@ from rdv.backends.ports_services import Found, Instance
 from rdv.errors import NotAuthorised, Unreachable
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("no_consul_environment")]
-HANG_S = 60.0
+HANG_S = 180.0
 SERVICE = "dev-shop-gateway"
 ONE = Instance(id="a", host="127.0.0.1", port=4000, meta={"version": "v1"})
 

@@ -22,7 +22,7 @@ from rdv.pipelines.task_jobs import task_classes
 from rdv.settings import load_project
 
 pytestmark = pytest.mark.live
-HANG_S = 60.0
+HANG_S = 180.0
 SETTINGS = """
 project = "shop"
 [train]

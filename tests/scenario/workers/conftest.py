@@ -28,7 +28,7 @@ from rdv.supervise import TaskOwner
 TOPIC, MODEL = "total", "total/sum"
 SCHEMA = RowSchema(("a", "b"))
 SPEC = InputSpec((InputField("a"), InputField("b")))
-HANG_S = 20.0
+HANG_S = 60.0
 
 
 class World:
