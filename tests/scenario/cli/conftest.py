@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,13 +65,24 @@ def new_project(tmp_path: Path) -> Rdv:
     return scaffold(tmp_path / "shop")
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    """A project with two versions."""
-    rdv = scaffold(tmp_path / "shop")
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A project with two versions, trained once: tests work on copies."""
+    folder = tmp_path_factory.mktemp("trained") / "shop"
     grids = (("-P", "num_iterations=5", "-P", "num_leaves=3"), ("-P", "num_iterations=20", "-P", "num_leaves=4"))
-    first, second = (rdv.json("train", MODEL, *grid)["version"] for grid in grids)
-    return Shop(rdv, tmp_path / "shop", (first, second))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("RDV_")]:
+            patch.delenv(name)
+        rdv = scaffold(folder)
+        first, second = (rdv.json("train", MODEL, *grid)["version"] for grid in grids)
+    return Shop(rdv, folder, (first, second))
+
+
+@pytest.fixture
+def shop(trained: Shop, tmp_path: Path) -> Shop:
+    """A project with two versions."""
+    folder = shutil.copytree(trained.folder, tmp_path / "shop", symlinks=True)
+    return Shop(Rdv(folder, trained.rdv.environment), folder, trained.versions)
 
 
 @pytest.fixture

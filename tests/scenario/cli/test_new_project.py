@@ -24,30 +24,41 @@ def run(folder: Path, *argv: str) -> str:
     return ended.stdout + ended.stderr
 
 
-@pytest.mark.parametrize("template", ["tabular", "empty", "library"])
-def test_a_new_project_passes_its_own_tests(
-    template: str, tmp_path: Path, require: Callable[..., str], record_property: Callable[[str, object], None]
-) -> None:
-    """`rdv init`, then `make test`, ends well within a minute of processor time, from every template."""
+@pytest.fixture
+def tested(
+    tmp_path: Path, require: Callable[..., str], record_property: Callable[[str, object], None]
+) -> Callable[[str], Path]:
+    """tested(template): a new project whose `make test` has ended well, within a minute of processor time."""
     require("make", remedy="apt-get install -y make")
-    begun, before = time.monotonic(), os.times()
-    run(tmp_path, "rdv", "init", "shop", "--template", template)
-    said = run(tmp_path / "shop", "make", "test")
-    after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    record_property("seconds", round(time.monotonic() - begun, 1))
-    print(f"{template}: {time.monotonic() - begun:.1f} s by the clock, {used:.1f} s of a processor")
-    assert " passed" in said
-    assert used < FLOOR_S
+
+    def make(template: str) -> Path:
+        begun, before = time.monotonic(), os.times()
+        run(tmp_path, "rdv", "init", "shop", "--template", template)
+        said = run(tmp_path / "shop", "make", "test")
+        after = os.times()
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        record_property("seconds", round(time.monotonic() - begun, 1))
+        print(f"{template}: {time.monotonic() - begun:.1f} s by the clock, {used:.1f} s of a processor")
+        assert " passed" in said
+        assert used < FLOOR_S
+        return tmp_path / "shop"
+
+    return make
 
 
-def test_the_hooks_of_a_new_project_pass(tmp_path: Path, require: Callable[..., str]) -> None:
-    """In a new repository, every hook passes on every file, and nothing that rdv keeps would be committed."""
-    git = require("git", remedy="apt-get install -y git")
-    run(tmp_path, "rdv", "init", "shop")
-    shop = tmp_path / "shop"
+@pytest.mark.parametrize("template", ["empty", "library"])
+def test_a_new_project_passes_its_own_tests(template: str, tested: Callable[[str], Path]) -> None:
+    """`rdv init`, then `make test`, ends well within a minute of processor time, from every template."""
+    tested(template)
+
+
+def test_a_new_service_passes_its_tests_and_hooks(tested: Callable[[str], Path], require: Callable[..., str]) -> None:
+    """So does one of a service; then, in a new repository, every hook passes on every file, and nothing that rdv keeps
+
+    would be committed.
+    """
+    git, shop = require("git", remedy="apt-get install -y git"), tested("tabular")
     run(shop, git, "init", "-q")
-    run(shop, "make", "test")
     run(shop, git, "add", "--all")
     hooks = shutil.which("pre-commit", path=str(Path(sys.executable).parent))
     assert hooks, "pre-commit belongs to the development environment"
