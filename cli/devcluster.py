@@ -80,20 +80,20 @@ def env(folder: Path | None) -> None:
 
 
 @dev_cluster.command()
-@click.argument("path", metavar="GROUP/PROJECT")
+@click.argument("paths", metavar="GROUP/PROJECT...", nargs=-1, required=True)
 @click.option("--issuer", required=True, help="Who signs the id_tokens: the address of the GitLab.")
 @click.option("--jwks", default="", help="Where its public keys are.  [ISSUER/oauth/discovery/keys]")
 @click.option("--audience", default="rdv", show_default=True, help="For whom: RDV_CI_AUDIENCE of the pipeline.")
 @FOLDER
-def gitlab(path: str, issuer: str, jwks: str, audience: str, folder: Path | None) -> None:
-    """Have Vault take the id_tokens of GROUP/PROJECT's jobs.
+def gitlab(paths: tuple[str, ...], issuer: str, jwks: str, audience: str, folder: Path | None) -> None:
+    """Have Vault take the id_tokens of the jobs of these projects, and of no others.
 
-    Prints the variables for its .gitlab-ci.yml, in which there is no secret. Jobs of staging may come from every
+    Prints the variables for their .gitlab-ci.yml, in which there is no secret. Jobs of staging may come from every
     branch, jobs of production from protected tags only.
     """
     cluster = of(folder)
     cluster.up()
-    found = cluster.take_gitlab(issuer, jwks or f"{issuer.rstrip('/')}/oauth/discovery/keys", path, audience)
+    found = cluster.take_gitlab(issuer, jwks or f"{issuer.rstrip('/')}/oauth/discovery/keys", paths, audience)
     for name, value in found.items():
         click.echo(f'  {name}: "{value}"')
 

@@ -128,19 +128,14 @@ class DevCluster:
         """
         return environments.token_file(self.folder / "tokens", env, server)
 
-    def take_gitlab(self, issuer: str, jwks_url: str, project: str, audience: str) -> dict[str, str]:
-        """Have Vault take the id_tokens of a GitLab project's jobs; the variables that its pipeline needs.
+    def take_gitlab(self, issuer: str, jwks_url: str, projects: Sequence[str], audience: str) -> dict[str, str]:
+        """Have Vault take the id_tokens of the jobs of some GitLab projects; the variables that their pipelines need.
 
         The cluster has to be up, by this object or by a call of its `up`, which is quick when nothing is missing.
         """
-        state = self._known_state()
-        where = (issuer, jwks_url, project, audience)
-        gitlab.wire_gitlab(self.servers.vault, *where, self.folder / "tokens")
-        at, every = addresses(self.folder, state), self.environments()
-        found: dict[str, str] = {}
-        for env in gitlab.ENVIRONMENTS:
-            found |= gitlab.variables(env, every[env], at.vault)
-        return found
+        gitlab.wire_gitlab(self.servers, issuer, jwks_url, projects, audience)
+        at = addresses(self.folder, self._known_state())
+        return {name: value for env in gitlab.environments() for name, value in gitlab.variables(env, at).items()}
 
     def _known_state(self) -> State:
         state = self._state or read_state(self.folder)

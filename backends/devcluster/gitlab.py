@@ -1,86 +1,78 @@
-"""Jobs of a GitLab project on a dev cluster: Vault takes their id_tokens, and has for each environment what they need.
+"""Jobs of GitLab projects on a dev cluster: Vault takes their id_tokens, and has for each environment what they need.
 
-The tokens of a pipeline lie in a place of their own, apart from the environment's other secrets, which it may read as
-well: they can release, which no workload of the environment may.
+The tokens of a pipeline are its own, no person's. They lie in a place of their own, apart from the environment's other
+secrets, which it may read as well: they can release, which no workload of the environment may.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rdv.backends.devcluster import environments as names
-from rdv.backends.devcluster.http import must
+from rdv.backends.devcluster import rights_files as files
+from rdv.backends.devcluster.environments import Addresses
+from rdv.backends.devcluster.servers import Servers
+from rdv.backends.devcluster.state import new_secret
 from rdv.backends.devcluster.vault import VaultServer
 
-MOUNT, VARIABLE, TOKENS = "gitlab", "VAULT_ID_TOKEN", ".rdv/ci"
-ENVIRONMENTS = ("staging", "production")
-_SERVERS = ("consul", "nomad-batch", "nomad-services")
-_TOKEN_FILE = re.compile(r"token_file=[^&]*/([a-z-]+)\.token")
+_SECRET = "ci"
 
 
-def role(env: str) -> str:
-    """The name of the role and of the policy of an environment's pipelines."""
-    return f"{names.policy(env)}-ci"
+def environments() -> tuple[str, ...]:
+    """The environments that pipelines may reach."""
+    return tuple(files.gitlab("")["vault"]["bound_claims"])
 
 
-def folder(env: str) -> str:
-    """Where the secrets of an environment's pipelines lie in Vault, below the mount."""
-    return f"rdv-ci/{env}"
+def wire_gitlab(servers: Servers, issuer: str, jwks_url: str, projects: Sequence[str], audience: str) -> None:
+    """Have Vault take the id_tokens that a GitLab signs for the jobs of some projects, and no others.
 
-
-def wire_gitlab(vault: VaultServer, issuer: str, jwks_url: str, project: str, audience: str, tokens: Path) -> None:
-    """Have Vault take the id_tokens that a GitLab signs for the jobs of one project.
-
-    project: its path, `group/name`. tokens: the folder of the token files of those who work with the cluster. Jobs of
-    production are those of protected tags.
+    projects: their paths, `group/name`. Doing it again mends what is gone, and leaves tokens that are valid.
     """
-    if f"{MOUNT}/" not in must(vault.call("GET", "/v1/sys/auth"), "the list of logins").json():
-        must(vault.call("POST", f"/v1/sys/auth/{MOUNT}", {"type": "jwt"}), f"login {MOUNT}")
-    config = {"jwks_url": jwks_url, "bound_issuer": issuer, "jwt_supported_algs": ["RS256"]}
-    must(vault.call("POST", f"/v1/auth/{MOUNT}/config", config), f"the configuration of {MOUNT}")
-    for env in ENVIRONMENTS:
-        mount = names.secret_mount(env)
-        read = (folder(env), names.secret_path(env, "").rstrip("/"))
-        rules = (f'path "{mount}/data/{path}/*" {{\n  capabilities = ["read"]\n}}\n' for path in read)
-        vault.write_policy(role(env), "".join(rules))
-        wanted = role_of(env, project, audience)
-        must(vault.call("POST", f"/v1/auth/{MOUNT}/role/{role(env)}", wanted), f"role {role(env)}")
-        found = {server: names.token_file(tokens, env, server).read_text().strip() for server in _SERVERS}
-        vault.write_secret(f"{folder(env)}/ci", found)
+    vault, wanted = servers.vault, files.gitlab_login(issuer, jwks_url)
+    vault.make_login(wanted["name"], wanted["config"])
+    for env in environments():
+        told, name = files.gitlab(env, projects, audience), files.names(env)["ci"]
+        for policy, file in told["vault"]["policies"].items():
+            vault.write_policy(policy, files.rules(file, env))
+        role = {**told["vault"]["role"], "bound_claims": told["vault"]["bound_claims"][env]}
+        vault.write_role(wanted["name"], name, role)
+        _hand_out(servers, env, told)
 
 
-def role_of(env: str, project: str, audience: str) -> dict[str, Any]:
-    """The role of an environment's pipelines: whose id_tokens it takes, and what a login by one may do."""
-    claims = {"project_path": project}
-    if env == "production":
-        claims |= {"ref_type": "tag", "ref_protected": "true"}
-    return {
-        "role_type": "jwt",
-        "bound_audiences": [audience],
-        "bound_claims": claims,
-        "user_claim": "project_path",
-        "token_policies": [role(env)],
-        "token_ttl": "15m",
-        "token_max_ttl": "1h",
-        "token_type": "service",
-    }
-
-
-def variables(env: str, settings: Mapping[str, str], vault_address: str) -> dict[str, str]:
+def variables(env: str, at: Addresses) -> dict[str, str]:
     """What a pipeline's variables say of an environment: its places, with nothing in them but names.
 
-    settings: the environment's as in rdv.toml. Token files are those that `rdv ci` writes while a stage runs.
+    Token files are those that `rdv ci` writes while a stage runs.
     """
-    login = f"auth={MOUNT}&role={role(env)}&jwt_env={VARIABLE}"
-    made = {
-        setting: _TOKEN_FILE.sub(rf"token_file={TOKENS}/{env}/\1.token", place)
-        for setting, place in settings.items()
-        if "token_file=" in place
-    }
-    mount = f"vault:{names.secret_mount(env)}"
-    made["secrets"] = f"{mount}/{names.secret_path(env, '').rstrip('/')}?address={vault_address}&{login}"
-    found = {f"RDV_ENVIRONMENTS_{env.upper()}_{setting.upper()}": place for setting, place in sorted(made.items())}
-    return found | {f"RDV_CI_TOKENS_{env.upper()}": f"{mount}/{folder(env)}?address={vault_address}&{login}"}
+    own = files.table("gitlab-places.json", env, vault=at.vault)
+    usual, here = names.places(env, at), names.places(env, replace(at, tokens=Path(own["folder"])))
+    changed = {setting: place for setting, place in here.items() if place != usual[setting]}
+    changed["secrets"] = own["secrets"]
+    found = {f"RDV_ENVIRONMENTS_{env.upper()}_{setting.upper()}": place for setting, place in sorted(changed.items())}
+    return found | {f"RDV_CI_TOKENS_{env.upper()}": own["tokens"]}
+
+
+def _hand_out(servers: Servers, env: str, told: Any) -> None:
+    """Policies on Consul and both Nomads, and a token with each in Vault, where those that are valid stay."""
+    path = f"{files.names(env)['ci_secrets']}/{_SECRET}"
+    kept = _kept(servers.vault, path)
+    policies = told["consul"]["policies"]
+    for policy, file in policies.items():
+        servers.consul.write_policy(policy, files.rules(file, env))
+    tokens = {"consul": servers.consul.put_token(kept.get("consul") or new_secret(), list(policies))}
+    for cluster, nomad in servers.nomads.items():
+        policies, secret = told["nomad"]["policies"][cluster], kept.get(f"nomad-{cluster}", "")
+        for policy, one in policies.items():
+            nomad.write_policy(policy, files.rules(one["rules"], env), one["job_namespace"])
+        valid = bool(secret) and nomad.takes(secret)
+        tokens[f"nomad-{cluster}"] = secret if valid else nomad.token_for(f"{env}'s GitLab", list(policies))
+    if tokens != kept:
+        servers.vault.write_secret(path, tokens)
+
+
+def _kept(vault: VaultServer, path: str) -> dict[str, str]:
+    there = vault.call("GET", f"/v1/{files.names('')['secret_mount']}/data/{path}")
+    return dict(there.json()["data"]["data"]) if there.ok else {}

@@ -142,6 +142,10 @@ class NomadServers:
         made = self.call("POST", "/v1/acl/token", {"Name": name, "Type": "client", "Policies": list(policies)})
         return str(must(made, f"token {name}").json()["SecretID"])
 
+    def takes(self, token: str) -> bool:
+        """Whether a token is valid."""
+        return self.call("GET", "/v1/acl/token/self", token=token).ok
+
     def make_namespace(self, name: str) -> None:
         """A namespace; one that is there stays."""
         must(self.call("POST", f"/v1/namespace/{name}", {"Name": name}), f"namespace {name}")
@@ -177,7 +181,7 @@ class NomadServers:
             shutil.rmtree(self._folder / part, ignore_errors=True)
 
     def _knows_token(self) -> bool:
-        if self.call("GET", "/v1/acl/token/self").ok:
+        if self.takes(self.token):
             return True
         return call(self.port, "POST", "/v1/acl/bootstrap", {"BootstrapSecret": self.token}).ok
 

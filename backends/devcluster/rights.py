@@ -8,7 +8,7 @@ from pathlib import Path
 from rdv.backends.devcluster import environments as names
 from rdv.backends.devcluster.consul import ConsulServer
 from rdv.backends.devcluster.environments import ENVIRONMENTS
-from rdv.backends.devcluster.http import call, must
+from rdv.backends.devcluster.http import must
 from rdv.backends.devcluster.nomad import NomadServers
 from rdv.backends.devcluster.programs import write_private
 from rdv.backends.devcluster.rights_files import agent_rules, login
@@ -73,14 +73,12 @@ def wire_vault(vault: VaultServer, nomad: NomadServers) -> None:
     """
     wanted = login(nomad.name, nomad.address)
     mount, config, every = wanted["name"], wanted["vault"]["config"], wanted["vault"]["role"]
-    if f"{mount}/" not in must(vault.call("GET", "/v1/sys/auth"), "the list of logins").json():
-        must(vault.call("POST", f"/v1/sys/auth/{mount}", {"type": "jwt"}), f"login {mount}")
-    must(vault.call("POST", f"/v1/auth/{mount}/config", config), f"the configuration of {mount}")
+    vault.make_login(mount, config)
     roles = {config["default_role"]: every}
     for env in ENVIRONMENTS:
         roles |= {name: {**every, **own} for name, own in names.vault_roles(nomad.name, env).items()}
     for name, role in roles.items():
-        must(vault.call("POST", f"/v1/auth/{mount}/role/{name}", role), f"role {name}")
+        vault.write_role(mount, name, role)
 
 
 def hand_out_consul(tokens: Path, consul: ConsulServer, new_secret: Callable[[], str]) -> None:
@@ -111,9 +109,8 @@ def hand_out_nomad(tokens: Path, nomad: NomadServers) -> None:
     for env in ENVIRONMENTS:
         file = names.token_file(tokens, env, f"nomad-{nomad.name}")
         kept = _kept(file)
-        if kept and call(nomad.port, "GET", "/v1/acl/token/self", headers={"X-Nomad-Token": kept}).ok:
-            continue
-        _write(file, nomad.token_for(f"{env}'s person", list(names.nomad_policies(nomad.name, env))))
+        if not (kept and nomad.takes(kept)):
+            _write(file, nomad.token_for(f"{env}'s person", list(names.nomad_policies(nomad.name, env))))
 
 
 def _put_role(consul: ConsulServer, name: str, policies: Sequence[str]) -> None:

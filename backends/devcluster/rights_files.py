@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -36,9 +36,9 @@ def rules(file: str, env: str) -> str:
     return filled(_read(file), names(env))
 
 
-def table(file: str, env: str) -> Any:
-    """What a JSON file says of an environment."""
-    return json.loads(filled(_read(file), names(env)))
+def table(file: str, env: str, **more: str) -> Any:
+    """What a JSON file says of an environment. more: holes beside the names."""
+    return json.loads(filled(_read(file), {**names(env), **more}))
 
 
 def places(env: str, at: Mapping[str, str]) -> dict[str, str]:
@@ -50,6 +50,16 @@ def login(cluster: str, address: str = "") -> Any:
     """How Consul and Vault take the identities that a Nomad cluster signs. address: where the cluster answers."""
     holes = {"cluster": cluster, "jwks_url": f"{address}/.well-known/jwks.json"}
     return json.loads(filled(_read("login.json"), holes))
+
+
+def gitlab_login(issuer: str, jwks_url: str) -> Any:
+    """How Vault takes the id_tokens that a GitLab signs."""
+    return json.loads(filled(_read("gitlab-login.json"), {"issuer": issuer, "jwks_url": jwks_url}))
+
+
+def gitlab(env: str, projects: Sequence[str] = (), audience: str = "") -> Any:
+    """What the jobs of some GitLab projects, by their paths `group/name`, may do in an environment."""
+    return table("gitlab.json", env, projects=json.dumps(list(projects)), audience=audience)
 
 
 def agent_rules() -> str:

@@ -112,6 +112,16 @@ class VaultServer:
             wish = {"common_name": "rdv dev cluster", "key_type": "ec", "key_bits": 256, "ttl": _AUTHORITY_LIFE}
             must(self.call("POST", f"/v1/{mount}/root/generate/internal", wish), "root certificate")
 
+    def make_login(self, name: str, config: Mapping[str, Any]) -> None:
+        """Have a login by signed identities, with this configuration."""
+        if f"{name}/" not in must(self.call("GET", "/v1/sys/auth"), "the list of logins").json():
+            must(self.call("POST", f"/v1/sys/auth/{name}", {"type": "jwt"}), f"login {name}")
+        must(self.call("POST", f"/v1/auth/{name}/config", config), f"the configuration of {name}")
+
+    def write_role(self, login: str, name: str, role: Mapping[str, Any]) -> None:
+        """A role of such a login."""
+        must(self.call("POST", f"/v1/auth/{login}/role/{name}", role), f"role {name}")
+
     def write_policy(self, name: str, rules: str) -> None:
         """A policy from HCL rules."""
         must(self.call("PUT", f"/v1/sys/policies/acl/{name}", {"policy": rules}), f"policy {name}")

@@ -22,6 +22,8 @@ FOLDER = pathlib.Path(__file__).resolve().parents[2] / "terraform"
 ROOTS = ("shared", "environments/staging", "environments/production")
 # what a real run takes from the caller's environment
 SECRET = {"nomad_batch_token": "secret", "nomad_services_token": "secret"}
+# of the environments, and of what they share
+GITLAB = ({"projects": ["group/one", "group/two"]}, {"issuer": "https://gitlab.example"})
 
 
 class Failed(Exception):
@@ -64,17 +66,24 @@ def arguments() -> str:
 
 
 def values() -> str:
-    """Whether Terraform can evaluate each root with its example's values, and finds nothing to change afterwards."""
-    terraform, count = program(), 0
-    for root in ROOTS:
-        secret = SECRET if root != "shared" else {}
-        with tempfile.TemporaryDirectory() as into:
-            try:
-                made = rehearsal.rehearse(terraform, FOLDER, root, pathlib.Path(into), secret)
-            except subprocess.CalledProcessError as error:
-                raise Failed(f"{root}: {error.stderr}") from None
-            count += len(rehearsal.resources(made))
-    return f"{len(ROOTS)} roots evaluate to {count} resources, twice the same"
+    """Whether Terraform can evaluate each root with its example's values, and finds nothing to change afterwards.
+
+    Each by itself, and with a GitLab.
+    """
+    terraform, counts = program(), []
+    for gitlab in (False, True):
+        count = 0
+        for root in ROOTS:
+            shared = root == "shared"
+            given = ({} if shared else SECRET) | ({"gitlab": GITLAB[shared]} if gitlab else {})
+            with tempfile.TemporaryDirectory() as into:
+                try:
+                    made = rehearsal.rehearse(terraform, FOLDER, root, pathlib.Path(into), given)
+                except subprocess.CalledProcessError as error:
+                    raise Failed(f"{root}: {error.stderr}") from None
+                count += len(rehearsal.resources(made))
+        counts.append(count)
+    return f"{len(ROOTS)} roots evaluate to {counts[0]} resources, {counts[1]} with a GitLab, twice the same"
 
 
 def storage() -> str:

@@ -11,6 +11,7 @@ _SKIPPED = re.compile(r"(?:\s+|#[^\n]*|//[^\n]*|/\*.*?\*/)+", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_][\w-]*")
 _LABEL = re.compile(r'[ \t]*(?:"([^"\\]*)"|([A-Za-z_][\w-]*))')
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_WORDS = {"true": True, "false": False, "null": None}
 _OPEN, _CLOSE = "([{", ")]}"
 
 
@@ -108,8 +109,8 @@ class _Reader:
 
 
 def _value(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
+    if text in _WORDS:
+        return _WORDS[text]
     if _NUMBER.fullmatch(text):
         return json.loads(text)
     if text.startswith('"') and _ends_as_it_began(text):

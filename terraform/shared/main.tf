@@ -20,6 +20,11 @@ locals {
     }))
   }
 
+  gitlab = var.gitlab == null ? [] : [jsondecode(templatefile("${local.folder}/gitlab-login.json", {
+    issuer   = var.gitlab.issuer
+    jwks_url = coalesce(var.gitlab.jwks_url, "${trimsuffix(var.gitlab.issuer, "/")}/oauth/discovery/keys")
+  }))]
+
   binding_rules = merge([
     for cluster, login in local.logins : {
       for number, rule in login.consul.binding_rules : "${cluster}-${number}" => rule
@@ -96,4 +101,14 @@ resource "vault_jwt_auth_backend_role" "default" {
   claim_mappings          = each.value.vault.role.claim_mappings
   token_type              = each.value.vault.role.token_type
   token_period            = each.value.vault.role.token_period
+}
+
+# the roles of the pipelines are each environment's
+resource "vault_jwt_auth_backend" "gitlab" {
+  for_each = { for login in local.gitlab : login.name => login }
+
+  path               = each.key
+  jwks_url           = each.value.config.jwks_url
+  bound_issuer       = each.value.config.bound_issuer
+  jwt_supported_algs = each.value.config.jwt_supported_algs
 }

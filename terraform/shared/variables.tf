@@ -13,3 +13,12 @@ variable "nomads" {
     services = string
   })
 }
+
+variable "gitlab" {
+  description = "The GitLab whose id_tokens Vault takes: who signs them, and where its keys are; null: none."
+  type = object({
+    issuer   = string
+    jwks_url = optional(string)
+  })
+  default = null
+}

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from rdv.backends.devcluster import environments as names
+from rdv.backends.devcluster import gitlab
 from rdv.backends.devcluster import rights_files as files
 from rdv.backends.devcluster.cluster import DevCluster
 from rdv.backends.devcluster.nomad_config import Links, client_config, server_config
@@ -95,10 +96,43 @@ def test_every_file_of_rights_is_used() -> None:
     """Each file that ships is one that the tables name or rdv reads, and each that is named ships."""
     there = {one.name for one in importlib.resources.files("rdv.terraform_rights").iterdir()} - {"__pycache__"}
     consul, vault, nomad = (files.table(f"{server}.json", "dev") for server in ("consul", "vault", "nomad"))
-    named = {*consul["policies"].values(), *vault["policies"].values()}
-    named |= {one["rules"] for cluster in nomad["policies"].values() for one in cluster.values()}
+    pipelines = files.gitlab("staging")
+    named: set[str] = set()
+    for told in (consul, vault, pipelines["consul"], pipelines["vault"]):
+        named |= set(told["policies"].values())
+    for told in (nomad, pipelines["nomad"]):
+        named |= {one["rules"] for policies in told["policies"].values() for one in policies.values()}
     tables = {f"{name}.json" for name in ("names", "places", "login", "consul", "vault", "nomad")}
+    tables |= {f"gitlab{what}.json" for what in ("", "-login", "-places")}
     assert there == named | tables | {"__init__.py", "consul-agents.hcl"}
+
+
+def test_pipelines_of_a_gitlab_reach_only_their_own_environment() -> None:
+    """Policies and variables of an environment's pipelines name nothing of another one; production wants protected
+
+    tags of the projects that were named, and no pipeline comes near dev.
+    """
+    assert gitlab.environments() == ("staging", "production")
+    for env, other in (("staging", "production"), ("production", "staging")):
+        told = files.gitlab(env, ["team/shop"], "rdv")
+        hcl = [*told["consul"]["policies"].values(), *told["vault"]["policies"].values()]
+        hcl += [one["rules"] for each in told["nomad"]["policies"].values() for one in each.values()]
+        texts = [files.rules(file, env) for file in hcl] + list(gitlab.variables(env, AT).values())
+        assert not [text for text in texts if other in text or "dev" in text]
+    claims = files.gitlab("production", ["team/shop", "team/a"])["vault"]["bound_claims"]["production"]
+    assert claims == {"project_path": ["team/shop", "team/a"], "ref_type": ["tag"], "ref_protected": ["true"]}
+
+
+def test_a_pipeline_is_told_places_without_a_secret() -> None:
+    """Its variables name the token files that a stage writes, logins by the job's own id_token, and nothing else."""
+    told = gitlab.variables("staging", AT)
+    login = "address=http://v:2&auth=gitlab&role=rdv-staging-ci&jwt_env=VAULT_ID_TOKEN"
+    assert told["RDV_CI_TOKENS_STAGING"] == f"vault:secret/rdv-ci/staging?{login}"
+    assert told["RDV_ENVIRONMENTS_STAGING_SECRETS"] == f"vault:secret/rdv/staging?{login}"
+    files_named = {name: place for name, place in told.items() if "token_file=" in place}
+    assert {name.rpartition("_")[2] for name in files_named} == {"CATALOG", "CLUSTER", "REGISTRY", "SERVICES"}
+    assert all("token_file=.rdv/ci/staging/" in place for place in files_named.values())
+    assert len(told) == 6
 
 
 def test_a_service_has_the_name_of_its_namespace_in_front() -> None:

@@ -7,3 +7,8 @@ output "policies" {
   description = "The policies that people and CI get tokens with, by server."
   value       = module.production.policies
 }
+
+output "gitlab_variables" {
+  description = "For .gitlab-ci.yml, with no secret in them; none without a GitLab."
+  value       = module.production.gitlab_variables
+}

@@ -8,6 +8,7 @@ module "staging" {
   noncurrent_days = var.noncurrent_days
   driver          = var.driver
   tokens          = var.tokens
+  gitlab          = var.gitlab
 
   providers = {
     aws            = aws

@@ -7,3 +7,8 @@ output "policies" {
   description = "The policies that people and CI get tokens with, by server."
   value       = module.staging.policies
 }
+
+output "gitlab_variables" {
+  description = "For .gitlab-ci.yml, with no secret in them; none without a GitLab."
+  value       = module.staging.gitlab_variables
+}

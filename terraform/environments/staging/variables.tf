@@ -37,6 +37,15 @@ variable "tokens" {
   type        = string
 }
 
+variable "gitlab" {
+  description = "Whose jobs may log in to Vault, and for whom GitLab signs their id_tokens; null: nobody's."
+  type = object({
+    projects = list(string)
+    audience = optional(string, "rdv")
+  })
+  default = null
+}
+
 variable "nomad_batch_token" {
   description = "A management token of the batch cluster; is in no plan and no state. Set it as TF_VAR_nomad_batch_token."
   type        = string

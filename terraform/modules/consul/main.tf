@@ -4,6 +4,7 @@
 module "rights" {
   source      = "../rights"
   environment = var.environment
+  gitlab      = var.gitlab
 }
 
 resource "consul_acl_policy" "this" {

@@ -8,16 +8,19 @@ module "rights" {
 module "consul" {
   source      = "../consul"
   environment = var.environment
+  gitlab      = var.gitlab
 }
 
 module "vault" {
   source      = "../vault"
   environment = var.environment
+  gitlab      = var.gitlab
 }
 
 module "batch" {
   source      = "../nomad"
   environment = var.environment
+  gitlab      = var.gitlab
   cluster     = "batch"
 
   providers = {
@@ -28,6 +31,7 @@ module "batch" {
 module "services" {
   source      = "../nomad"
   environment = var.environment
+  gitlab      = var.gitlab
   cluster     = "services"
 
   providers = {
@@ -43,15 +47,21 @@ module "storage" {
 }
 
 locals {
-  places = jsondecode(templatefile("${path.module}/../../rights/places.json", merge(
-    module.rights.names,
-    var.addresses,
-    {
-      env       = var.environment
-      bucket    = module.storage.bucket
-      s3_region = var.s3_region
-      driver    = var.driver
-      tokens    = var.tokens
-    },
-  )))
+  folder = "${path.module}/../../rights"
+  at = merge(module.rights.names, var.addresses, {
+    env       = var.environment
+    bucket    = module.storage.bucket
+    s3_region = var.s3_region
+    driver    = var.driver
+  })
+
+  places = jsondecode(templatefile("${local.folder}/places.json", merge(local.at, { tokens = var.tokens })))
+
+  # a pipeline's own, where they are others than a person's
+  gitlab        = jsondecode(templatefile("${local.folder}/gitlab-places.json", local.at))
+  gitlab_tokens = "${local.gitlab.folder}/${var.environment}"
+  gitlab_places = merge(
+    jsondecode(templatefile("${local.folder}/places.json", merge(local.at, { tokens = local.gitlab_tokens }))),
+    { secrets = local.gitlab.secrets },
+  )
 }

@@ -16,3 +16,14 @@ output "policies" {
     services = module.services.policies
   }
 }
+
+output "gitlab_variables" {
+  description = "What a pipeline's variables say of the environment; none without a GitLab."
+  value = var.gitlab == null ? null : merge(
+    {
+      for port, place in local.gitlab_places :
+      "RDV_ENVIRONMENTS_${upper(var.environment)}_${upper(port)}" => place if place != local.places[port]
+    },
+    { "RDV_CI_TOKENS_${upper(var.environment)}" = local.gitlab.tokens },
+  )
+}

@@ -41,3 +41,12 @@ variable "tokens" {
   description = "The folder with the token files of whoever uses the printed section of rdv.toml."
   type        = string
 }
+
+variable "gitlab" {
+  description = "Whose jobs may log in to Vault, and for whom GitLab signs their id_tokens; null: nobody's."
+  type = object({
+    projects = list(string)
+    audience = optional(string, "rdv")
+  })
+  default = null
+}

@@ -3,6 +3,7 @@
 module "rights" {
   source      = "../rights"
   environment = var.environment
+  gitlab      = var.gitlab
 }
 
 resource "nomad_namespace" "this" {

@@ -12,3 +12,12 @@ variable "cluster" {
     error_message = "batch or services."
   }
 }
+
+variable "gitlab" {
+  description = "Whose jobs may log in to Vault, and for whom GitLab signs their id_tokens; null: nobody's."
+  type = object({
+    projects = list(string)
+    audience = optional(string, "rdv")
+  })
+  default = null
+}

@@ -5,7 +5,7 @@ output "names" {
 
 output "consul_policies" {
   description = "Rules of each policy in Consul."
-  value       = { for name, file in local.consul.policies : name => templatefile("${local.folder}/${file}", local.holes) }
+  value       = { for name, file in local.consul_policies : name => templatefile("${local.folder}/${file}", local.holes) }
 }
 
 output "consul_roles" {
@@ -22,7 +22,7 @@ output "consul_binding_rules" {
 
 output "vault_policies" {
   description = "Rules of each policy in Vault."
-  value       = { for name, file in local.vault.policies : name => templatefile("${local.folder}/${file}", local.holes) }
+  value       = { for name, file in local.vault_policies : name => templatefile("${local.folder}/${file}", local.holes) }
 }
 
 output "vault_certificates" {
@@ -50,11 +50,21 @@ output "nomad_namespaces" {
 output "nomad_policies" {
   description = "On each Nomad cluster, the rules of each policy, and the namespace whose jobs have it (empty: nobody's)."
   value = {
-    for cluster, policies in local.nomad.policies : cluster => {
+    for cluster, policies in local.nomad_policies : cluster => {
       for name, told in policies : name => {
         rules         = templatefile("${local.folder}/${told.rules}", local.holes)
         job_namespace = told.job_namespace
       }
     }
+  }
+}
+
+output "gitlab_roles" {
+  description = "Roles of GitLab's pipelines in Vault, by name; none without a GitLab."
+  value = {
+    for told in local.gitlab : local.names.ci => merge(told.vault.role, {
+      login        = local.gitlab_login
+      bound_claims = told.vault.bound_claims[var.environment]
+    })
   }
 }

@@ -3,6 +3,7 @@
 module "rights" {
   source      = "../rights"
   environment = var.environment
+  gitlab      = var.gitlab
 }
 
 resource "vault_policy" "this" {
@@ -42,6 +43,24 @@ resource "vault_jwt_auth_backend_role" "this" {
   token_type              = each.value.token_type
   token_period            = each.value.token_period
   token_policies          = each.value.token_policies
+
+  depends_on = [vault_policy.this]
+}
+
+# pipelines of GitLab, whose login is in terraform/shared, too
+resource "vault_jwt_auth_backend_role" "gitlab" {
+  for_each = module.rights.gitlab_roles
+
+  backend         = each.value.login
+  role_name       = each.key
+  role_type       = each.value.role_type
+  bound_audiences = each.value.bound_audiences
+  bound_claims    = { for claim, values in each.value.bound_claims : claim => join(",", values) }
+  user_claim      = each.value.user_claim
+  token_type      = each.value.token_type
+  token_ttl       = each.value.token_ttl
+  token_max_ttl   = each.value.token_max_ttl
+  token_policies  = each.value.token_policies
 
   depends_on = [vault_policy.this]
 }

@@ -6,37 +6,84 @@ from typing import Any
 
 import pytest
 
+from rdv.backends.devcluster.http import call
 from rdv.backends.secrets_vault import VaultSecrets
 from rdv.errors import NotAuthorised
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("gitlab")]
 PROJECT = "team/shop"
+GROUP = {"Name": "g", "Tasks": [{"Name": "t", "Driver": "raw_exec", "Config": {"command": "/bin/true"}}]}
 
 
 @pytest.fixture
 def place(dev_cluster: Any, issuer: Any) -> Callable[[str], str]:
     """place(env): what follows `vault:` for the pipelines of an environment, once Vault knows the issuer."""
-    found = dev_cluster.take_gitlab(issuer.url, issuer.jwks_url, PROJECT, "rdv")
+    found = dev_cluster.take_gitlab(issuer.url, issuer.jwks_url, [PROJECT, "team/library"], "rdv")
     return lambda env: found[f"RDV_CI_TOKENS_{env.upper()}"].removeprefix("vault:")
 
 
-def read(place: str, monkeypatch: pytest.MonkeyPatch, token: str) -> str:
-    """A secret as a job with this id_token reads it."""
+def read(place: str, monkeypatch: pytest.MonkeyPatch, token: str, server: str = "nomad-batch") -> str:
+    """The token for a server, as a job with this id_token reads it."""
     for name in ("VAULT_ADDR", "VAULT_TOKEN", "VAULT_NAMESPACE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("VAULT_ID_TOKEN", token)
-    return VaultSecrets(place).get("ci/nomad-batch")
+    return VaultSecrets(place).get(f"ci/{server}")
 
 
 def test_an_id_token_opens_its_environment(
     place: Callable[[str], str], issuer: Any, dev_cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job of a branch gets the tokens for staging, one of a protected tag those for production."""
-    kept = dev_cluster.token_file("staging", "nomad-batch").read_text().strip()
-    assert read(place("staging"), monkeypatch, issuer.token(PROJECT)) == kept
-    tag = issuer.token(PROJECT, ref="v1", ref_type="tag")
-    kept = dev_cluster.token_file("production", "nomad-batch").read_text().strip()
-    assert read(place("production"), monkeypatch, tag) == kept
+    """A job of a branch gets tokens for staging, one of a protected tag those for production: the pipelines' own, no
+
+    person's, and the same the next time.
+    """
+    branch, tag = issuer.token(PROJECT), issuer.token("team/library", ref="v1", ref_type="tag")
+    for env, shown in (("staging", branch), ("production", tag)):
+        got = read(place(env), monkeypatch, shown)
+        assert got != dev_cluster.token_file(env, "nomad-batch").read_text().strip()
+        own = dev_cluster.servers.batch.call("GET", "/v1/acl/token/self", token=got).json()
+        assert own["Policies"] == [f"rdv-{env}-ci"]
+        dev_cluster.take_gitlab(issuer.url, issuer.jwks_url, [PROJECT, "team/library"], "rdv")
+        assert read(place(env), monkeypatch, shown) == got
+
+
+def test_pipelines_may_release_and_no_more(
+    place: Callable[[str], str], issuer: Any, dev_cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens of staging's pipelines do what its stages do: nothing of production's, no scaling, no look at rights."""
+    servers = dev_cluster.servers
+    ports = {"consul": servers.consul.port}
+    ports |= {f"nomad-{name}": nomad.port for name, nomad in servers.nomads.items()}
+    job = {"Job": {"ID": "x", "Type": "batch", "Datacenters": ["*"], "TaskGroups": [GROUP]}}
+    allowed: dict[str, list[tuple[str, str, Any]]] = {
+        "consul": [("PUT", "/v1/kv/rdv/staging/released", b"1"), ("GET", "/v1/health/service/staging-gateway", None)],
+        "nomad-batch": [
+            ("GET", "/v1/jobs?namespace=staging", None), ("GET", "/v1/nodes", None),
+            ("POST", "/v1/job/x/plan?namespace=staging-pipelines", job),
+        ],
+        "nomad-services": [("POST", "/v1/job/x/plan?namespace=staging", job)],
+    }  # fmt: skip
+    refused: dict[str, list[tuple[str, str, Any]]] = {
+        "consul": [
+            ("PUT", "/v1/kv/rdv/production/released", b"1"), ("GET", "/v1/acl/policies", None),
+            ("PUT", "/v1/agent/service/register", {"Name": "staging-gateway"}),
+        ],
+        "nomad-batch": [
+            ("POST", "/v1/job/x/plan?namespace=production", job), ("GET", "/v1/acl/tokens", None),
+            ("POST", "/v1/job/x/plan?namespace=default", job),
+        ],
+        "nomad-services": [
+            ("POST", "/v1/job/x/plan?namespace=production", job), ("GET", "/v1/nodes", None),
+            ("POST", "/v1/job/x/scale?namespace=staging", {"Count": 1, "Target": {"Group": "g"}}),
+        ],
+    }  # fmt: skip
+    for server, port in ports.items():
+        token = read(place("staging"), monkeypatch, issuer.token(PROJECT), server)
+        headers = {"X-Consul-Token" if server == "consul" else "X-Nomad-Token": token}
+        for expected, asked in ((200, allowed[server]), (403, refused[server])):
+            for method, path, body in asked:
+                answer = call(port, method, path, body, headers)
+                assert answer.status == expected, (server, method, path, answer)
 
 
 def test_any_other_token_opens_nothing(

@@ -47,7 +47,7 @@ class Shop:
     def __init__(self, folder: Path, program: str, cluster: Any, issuer: Any) -> None:
         self.folder, self._program, self._issuer = folder, program, issuer
         self.path = f"team/{folder.name}"
-        self._variables = cluster.take_gitlab(issuer.url, issuer.jwks_url, self.path, "rdv")
+        self._variables = cluster.take_gitlab(issuer.url, issuer.jwks_url, [self.path], "rdv")
         tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         left_out = ("CI_", "RDV_", "CONSUL_", "NOMAD_", "VAULT_", "AWS_")
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(left_out)} | {"PATH": tools}

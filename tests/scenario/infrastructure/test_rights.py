@@ -4,35 +4,52 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
-from rdv.backends.devcluster import gitlab
 from rdv.backends.devcluster.http import must
-from rdv.backends.devcluster.rights_files import login
+from rdv.backends.devcluster.rights_files import gitlab, login
 from rdv.config import Environment
 
 pytestmark = pytest.mark.live
 SECRET = {"nomad_batch_token": "none", "nomad_services_token": "none"}
+PROJECTS = ["team/shop", "team/library"]
 # dev is made by `rdv dev-cluster` alone
 DEV = {"rdv-dev", "rdv-dev-pipelines", "rdv-dev-services", "rdv-dev-workloads"}
 # what is compared below; storage has a test of its own, and a root certificate is made once and differs each time
 KINDS = {
     "consul_acl_auth_method", "consul_acl_binding_rule", "consul_acl_policy", "consul_acl_role",
     "nomad_acl_policy@batch", "nomad_acl_policy@services", "nomad_namespace@batch", "nomad_namespace@services",
-    "vault_jwt_auth_backend", "vault_jwt_auth_backend_role", "vault_mount", "vault_pki_secret_backend_role",
-    "vault_policy", "aws_s3_bucket", "aws_s3_bucket_lifecycle_configuration", "aws_s3_bucket_versioning",
+    "vault_jwt_auth_backend", "vault_jwt_auth_backend_role", "vault_jwt_auth_backend_role@gitlab", "vault_mount",
+    "vault_pki_secret_backend_role", "vault_policy",
+    "aws_s3_bucket", "aws_s3_bucket_lifecycle_configuration", "aws_s3_bucket_versioning",
     "vault_pki_secret_backend_root_cert",
 }  # fmt: skip
 Arguments = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
+def issuer(issuers: Any, tmp_path_factory: pytest.TempPathFactory, require: Callable[..., str]) -> Iterator[Any]:
+    """A GitLab, as far as Vault can tell."""
+    require("openssl", remedy="apt-get install -y openssl")
+    made = issuers.Issuer(tmp_path_factory.mktemp("issuer"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def variables(dev_cluster: Any, issuer: Any) -> dict[str, str]:
+    """What the cluster says to pipelines whose GitLab it takes; other tests may have had it take another one."""
+    found: dict[str, str] = dev_cluster.take_gitlab(issuer.url, issuer.jwks_url, PROJECTS, "rdv")
+    return found
+
+
+@pytest.fixture(scope="module")
 def planned(
-    dev_cluster: Any, rehearse: Callable[[str, dict[str, Any]], Any], checks: Any
+    dev_cluster: Any, rehearse: Callable[[str, dict[str, Any]], Any], checks: Any, issuer: Any
 ) -> tuple[Arguments, dict[str, Any]]:
     """The arguments of all roots' resources by kind, those of Nomad by cluster, too; and each environment's outputs."""
     servers = dev_cluster.servers
@@ -44,12 +61,17 @@ def planned(
     for root in ("shared", "environments/staging", "environments/production"):
         env = root.rpartition("/")[2]
         tokens = {"tokens": str(dev_cluster.folder / "tokens" / env), "driver": "raw_exec"}
-        values = {"addresses": both, "nomads": nomads} if env == "shared" else {**every, **tokens}
+        if env == "shared":
+            values = {"addresses": both, "nomads": nomads, "gitlab": {"issuer": issuer.url}}
+        else:
+            values = {**every, **tokens, "gitlab": {"projects": PROJECTS}}
         made = rehearse(root, values)
         named = {at: arguments for at, arguments in checks.rehearsal.resources(made).items()}
         by_id = {one: named[at] for one, at in checks.rehearsal.ids(made).items()}
         for at, arguments in named.items():
             kind = at.split("[")[0].split(".")[-2]
+            if kind == "vault_jwt_auth_backend_role" and ".gitlab[" in at:
+                kind += "@gitlab"
             if kind == "consul_acl_role":
                 arguments["policies"] = [by_id[one]["name"] for one in arguments["policies"]]
             if kind.startswith("nomad_"):
@@ -64,6 +86,7 @@ def test_nothing_is_left_uncompared(planned: tuple[Arguments, Any]) -> None:
     assert set(planned[0]) <= KINDS
 
 
+@pytest.mark.usefixtures("variables")
 def test_consul_has_what_terraform_says(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
     """Policies, roles, login methods and binding rules in Consul are Terraform's, and there are no others."""
     consul, told = dev_cluster.servers.consul, planned[0]
@@ -87,6 +110,7 @@ def test_consul_has_what_terraform_says(dev_cluster: Any, planned: tuple[Argumen
     assert sorted(str({key: rule[key] for key in keys}) for rule in told["consul_acl_binding_rule"]) == there
 
 
+@pytest.mark.usefixtures("variables")
 def test_vault_has_what_terraform_says(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
     """Policies, logins and roles in Vault are Terraform's, argument for argument, and there are no others."""
     vault, told = dev_cluster.servers.vault, planned[0]
@@ -94,9 +118,7 @@ def test_vault_has_what_terraform_says(dev_cluster: Any, planned: tuple[Argument
     def ask(path: str) -> Any:
         return must(vault.call("GET", f"/v1/{path}"), path).json()["data"]
 
-    # pipelines of a GitLab project come by `rdv dev-cluster gitlab`, which another test on this cluster may have typed
-    ours = DEV | {"default", "root"} | {gitlab.role(env) for env in gitlab.ENVIRONMENTS}
-    names = set(ask("sys/policies/acl?list=true")["keys"]) - ours
+    names = set(ask("sys/policies/acl?list=true")["keys"]) - DEV - {"default", "root"}
     there = {name: ask(f"sys/policies/acl/{name}")["policy"] for name in names}
     assert {one["name"]: one["policy"] for one in told["vault_policy"]} == there
     for one in told["vault_mount"]:
@@ -105,20 +127,23 @@ def test_vault_has_what_terraform_says(dev_cluster: Any, planned: tuple[Argument
     for one in told.get("vault_pki_secret_backend_role", ()):
         there = ask(f"{one.pop('backend')}/roles/{one.pop('name')}")
         assert {key: there[key] for key in one} == one
+    workloads, pipelines = told["vault_jwt_auth_backend_role"], told["vault_jwt_auth_backend_role@gitlab"]
     for one in told["vault_jwt_auth_backend"]:
         path = one.pop("path")
         assert {key: value for key, value in ask(f"auth/{path}/config").items() if key in one} == one
-        roles = {role["role_name"] for role in told["vault_jwt_auth_backend_role"] if role["backend"] == path}
+        roles = {role["role_name"] for role in [*workloads, *pipelines] if role["backend"] == path}
         assert roles == set(ask(f"auth/{path}/role?list=true")["keys"]) - DEV
-    for one in told["vault_jwt_auth_backend_role"]:
+    for one in [*workloads, *pipelines]:
+        words = gitlab("staging")["vault"]["role"] if one in pipelines else login("batch")["vault"]["role"]
         there = ask(f"auth/{one.pop('backend')}/role/{one.pop('role_name')}")
         bound = one.get("bound_claims", {})  # the provider takes several values as one text
         one["bound_claims"] = {claim: values.split(",") for claim, values in bound.items()} or None
         one.setdefault("token_policies", [])
-        assert set(one) == {*login("batch")["vault"]["role"], "bound_claims", "token_policies"}
+        assert set(one) == {*words, "bound_claims", "token_policies"}
         assert {key: there[key] for key in one} == one
 
 
+@pytest.mark.usefixtures("variables")
 def test_nomad_has_what_terraform_says(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
     """Namespaces and policies of both Nomad clusters are Terraform's, and there are no others."""
     for cluster, nomad in dev_cluster.servers.nomads.items():
@@ -137,10 +162,24 @@ def test_nomad_has_what_terraform_says(dev_cluster: Any, planned: tuple[Argument
         assert {one["name"]: one for one in planned[0][f"nomad_acl_policy@{cluster}"]} == found
 
 
-def test_the_printed_section_is_the_dev_clusters(dev_cluster: Any, planned: tuple[Arguments, Any]) -> None:
-    """What Terraform prints for rdv.toml is what `rdv dev-cluster env` prints, and what rdv takes as settings."""
+def test_without_a_gitlab_there_is_nothing_for_one(rehearse: Callable[[str, dict[str, Any]], Any], checks: Any) -> None:
+    """Nobody named a GitLab: no login, no role, no policy and no variables for its pipelines."""
+    for root in ("shared", "environments/production"):
+        made = rehearse(root, {} if root == "shared" else SECRET)
+        assert not [at for at in checks.rehearsal.resources(made) if "gitlab" in at or "-ci" in at]
+        assert "gitlab_variables" not in made.get("outputs", {})
+
+
+def test_the_printed_settings_are_the_dev_clusters(
+    dev_cluster: Any, planned: tuple[Arguments, Any], variables: dict[str, str]
+) -> None:
+    """What Terraform prints for rdv.toml and for .gitlab-ci.yml is what `rdv dev-cluster env` and `gitlab` print, and
+
+    what rdv takes as settings.
+    """
     for env in ("staging", "production"):
         printed = tomllib.loads(planned[1][env]["rdv_toml"])["environments"]
         assert printed == {env: dev_cluster.environments()[env]}
         msgspec.convert(printed[env], Environment, strict=True)
+    assert variables == planned[1]["staging"]["gitlab_variables"] | planned[1]["production"]["gitlab_variables"]
     assert [one["bucket"] for one in planned[0]["aws_s3_bucket"]] == ["rdv-staging", "rdv-production"]
