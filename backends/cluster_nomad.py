@@ -52,9 +52,9 @@ class NomadCluster:
     """The `Cluster` port on one namespace of a Nomad cluster. Any thread may call anything.
 
     state: the project's state folder. place: `namespace?address=URL&token_file=PATH&region=NAME&python=PATH&
-    folder=PATH&driver=NAME&image=NAME:TAG&pipelines=NAMESPACE&vault=ROLE&template_s=SECONDS`, all optional. python: the
-    interpreter with rdv on Nomad's nodes, this one's unless given. folder: where the project lies there, unless it is
-    as here. driver: raw_exec (no isolation), exec or docker with an image. vault: the role that steps log in with.
+    folder=PATH&driver=NAME&image=NAME:TAG&pipelines=NAMESPACE&vault=ROLE&template_s=SECONDS`, all but the driver
+    optional. python: the interpreter with rdv on Nomad's nodes, this one's unless given. folder: where the project lies
+    there, unless it is as here. driver: docker with an image, exec, or raw_exec (no isolation). vault: the role that steps log in with.
     template_s: how long a step may wait for a template before it has failed.
     """
 

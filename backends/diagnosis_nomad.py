@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rdv.backends.diagnosis import Asked, Seen, Told, options_of, token_of
+from rdv.backends.nomad_drafts import DRIVER_HINT
 from rdv.errors import NotAuthorised, RdvError
 
 _START = "start the server, or name another one in the place: ?address=URL"
@@ -46,19 +47,18 @@ def diagnose(
     yield _namespaces(server, wanted)
     yield _rights(server, wanted)
     yield isolation(options)
-    yield from _nodes(server, options.get("driver", "raw_exec"))
+    yield from _nodes(server, options.get("driver", ""))
     yield _parents(place, classes_mb, folder, env)
 
 
 def isolation(options: Mapping[str, str]) -> Seen:
-    """Whether steps are kept apart, or somebody wrote down that they need not be. options: of the place."""
-    driver = options.get("driver", "raw_exec")
-    if driver != "raw_exec":
-        return Seen("nomad isolation", True, f"each step by itself, by the driver {driver}")
-    remedy = "write driver=docker&image=NAME:TAG or driver=exec into the place; driver=raw_exec to have it so"
-    chosen = "driver" in options
-    found = f"none: raw_exec, {'as the place says' if chosen else 'for want of another driver'}"
-    return Seen("nomad isolation", chosen, found, remedy)
+    """Whether tasks are kept apart, or somebody wrote down that they need not be. options: of the place."""
+    driver = options.get("driver")
+    if driver is None:
+        return Seen("nomad isolation", False, "the place names no driver, and nothing runs without one", DRIVER_HINT)
+    if driver == "raw_exec":
+        return Seen("nomad isolation", True, "none: raw_exec, as the place says")
+    return Seen("nomad isolation", True, f"each task by itself, by the driver {driver}")
 
 
 def _token(server: Asked, own: Told) -> Iterator[Seen]:
@@ -107,7 +107,7 @@ def _rights(server: Asked, namespaces: list[str]) -> Seen:
 
 
 def _nodes(server: Asked, driver: str) -> Iterator[Seen]:
-    """Whether a node is ready, runs what the place asks for, and has room on its disk."""
+    """Whether a node is ready, has room on its disk, and runs what the place asks for, if anything."""
     told = server.ask("/v1/nodes")
     if not told.ok:
         yield Seen("nomad nodes", None, f"this token may not see them: {told.said}")
@@ -117,11 +117,13 @@ def _nodes(server: Asked, driver: str) -> Iterator[Seen]:
     yield Seen("nomad nodes", bool(ready), f"{len(ready)} of {len(told.body)} are ready", start)
     if not ready:
         return
+    yield _disk(server, ready)
+    if not driver:
+        return
     able = [one for one in ready if (one.get("Drivers") or {}).get(driver, {}).get("Healthy")]
     found = f"{driver} works on {len(able)} of {len(ready)} nodes"
     remedy = f"see `nomad node status -verbose`, or choose another driver than {driver}"
     yield Seen("nomad driver", bool(able), found, remedy)
-    yield _disk(server, ready)
 
 
 def _disk(server: Asked, nodes: list[Mapping[str, Any]]) -> Seen:

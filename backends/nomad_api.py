@@ -21,6 +21,7 @@ from nomad.api import exceptions
 from requests.adapters import HTTPAdapter
 
 from rdv.backends.allocation import own_token
+from rdv.backends.nomad_drafts import DRIVER_HINT
 from rdv.errors import ConfigError, LostRace, NotAuthorised, NotFound, RdvError, Unreachable, UsageError
 
 _ANSWER_S = 10.0
@@ -247,7 +248,9 @@ def parse_place(place: str) -> tuple[str, dict[str, str]]:
     if unknown or "/" in namespace:
         hint = f"write nomad:namespace?option=value&..., the options being {', '.join(_OPTIONS)}"
         raise ConfigError(f"{place!r} is not a place in Nomad", hint)
-    driver, image = options.get("driver", "raw_exec"), options.get("image", "")
+    if "driver" not in options:
+        raise ConfigError(f"the place nomad:{place} names no driver", DRIVER_HINT)
+    driver, image = options["driver"], options.get("image", "")
     if driver not in DRIVERS:
         raise ConfigError(f"driver {driver!r} runs no steps", f"use one of {', '.join(DRIVERS)}")
     if bool(image) != (driver == "docker"):

@@ -22,6 +22,10 @@ from rdv.ids import digest_bytes
 STEP_PREFIX, TASK_PREFIX = "rdv-step-", "rdv-task-"
 # where `rdv image build` puts them
 IMAGE_PYTHON, IMAGE_FOLDER = "/opt/rdv/bin/python", "/project"
+DRIVER_HINT = (
+    "write driver=docker&image=NAME:TAG or driver=exec into the place (`cluster`, `services` of [environments.NAME]); "
+    "driver=raw_exec, for development, keeps no task apart from another"
+)
 CPU_MHZ = 500
 RESTARTS = 2
 WALL_S = 86400.0
@@ -110,7 +114,7 @@ def project_folder(options: Mapping[str, str], folder: str) -> str:
 
 def where_it_runs(namespace: str, options: Mapping[str, str]) -> Variables:
     """What a place says about every job's task: `namespace`, `driver`, `image`, `python` and the role `vault`."""
-    driver = options.get("driver", "raw_exec")
+    driver = options["driver"]
     return {
         "namespace": namespace,
         "driver": driver,

@@ -101,7 +101,8 @@ def measure(short: bool) -> list[dict[str, Any]]:
             servers.start()
             servers.make_namespace(NAMESPACE)
             folder.joinpath("token").write_text(servers.token)
-            cluster = NomadCluster(folder / ".rdv", f"{NAMESPACE}?address={servers.address}&token_file={folder}/token")
+            place = f"{NAMESPACE}?address={servers.address}&token_file={folder}/token&driver=raw_exec"
+            cluster = NomadCluster(folder / ".rdv", place)
             cluster.wait(cluster.dispatch(trivial(folder, "first", 0)))
             found = servers.call("GET", f"/v1/jobs?namespace={NAMESPACE}").json()
             (parent,) = [job["ID"] for job in found if not job["ParentID"]]

@@ -71,12 +71,12 @@ def test_nobody_answers(host: str) -> None:
 
 
 def test_steps_that_nothing_keeps_apart_are_a_choice() -> None:
-    """The driver without isolation passes where the place names it, and fails where it is only what is left over."""
+    """The driver without isolation passes where the place names it; a place that names none fails."""
     assert diagnosis_nomad.isolation({"driver": "exec"}).good is True
     assert diagnosis_nomad.isolation({"driver": "raw_exec"}).good is True
-    left_over = diagnosis_nomad.isolation({})
-    assert left_over.good is False
-    assert "driver=exec" in left_over.remedy
+    unnamed = diagnosis_nomad.isolation({})
+    assert unnamed.good is False
+    assert "driver=exec" in unnamed.remedy
 
 
 @pytest.fixture

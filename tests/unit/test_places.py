@@ -76,23 +76,30 @@ def test_answers_of_s3_in_our_words(require: Callable[..., str], code: str, stat
 
 
 def test_places_in_nomad(require: Callable[..., str]) -> None:
-    """A place is a namespace and known options; docker needs an image with a tag of its own, the others have none."""
+    """A place is a namespace, a driver and known options; docker needs an image with a tag of its own, no other has one.
+
+    A place without a driver says what to write: nothing runs without isolation because somebody forgot it.
+    """
     require("nomad")
     from rdv.backends.nomad_api import parse_place
 
-    assert parse_place("") == ("", {})
+    assert parse_place("?driver=raw_exec") == ("", {"driver": "raw_exec"})
+    with pytest.raises(ConfigError) as unnamed:
+        parse_place("calc?address=http://n:1")
+    assert unnamed.value.what == "the place nomad:calc?address=http://n:1 names no driver"
+    assert "driver=docker&image=NAME:TAG" in unnamed.value.hint
     options = {"driver": "docker", "image": "host:5000/rdv-churn:1", "folder": "/project", "vault": "steps"}
     assert parse_place("calc?" + "&".join(f"{name}={value}" for name, value in options.items())) == ("calc", options)
     for wrong in (
-        "calc?token=abc",
-        "calc/x",
+        "calc?driver=exec&token=abc",
+        "calc/x?driver=exec",
         "calc?driver=qemu",
         "calc?driver=docker",
-        "calc?image=a:1",
+        "calc?driver=exec&image=a:1",
         "calc?driver=docker&image=host:5000/a",
         "calc?driver=docker&image=a:latest",
-        "calc?template_s=soon",
-        "calc?template_s=0",
+        "calc?driver=exec&template_s=soon",
+        "calc?driver=exec&template_s=0",
     ):
         with pytest.raises(ConfigError):
             parse_place(wrong)
@@ -103,9 +110,9 @@ def test_a_parent_job_is_named_by_what_it_runs() -> None:
     from rdv.backends.nomad_drafts import step_draft
     from rdv.backends.ports import Resources
 
-    one = step_draft("a", {"python": "/p"}, Resources(memory_mb=512))
+    one = step_draft("a", {"driver": "exec", "python": "/p"}, Resources(memory_mb=512))
     assert one.id.startswith("rdv-step-512mb-1cpu-")
-    assert len({one.id, step_draft("a", {"python": "/q"}, Resources()).id}) == 2
-    assert step_draft("a", {"python": "/p"}, Resources(memory_mb=1024)).id != one.id
-    odd = step_draft("a", {"python": "/${x}%{y}\"z"}, Resources())
+    assert len({one.id, step_draft("a", {"driver": "exec", "python": "/q"}, Resources()).id}) == 2
+    assert step_draft("a", {"driver": "exec", "python": "/p"}, Resources(memory_mb=1024)).id != one.id
+    odd = step_draft("a", {"driver": "exec", "python": "/${x}%{y}\"z"}, Resources())
     assert 'python = "/$${x}%%{y}\\"z"' in odd.values()

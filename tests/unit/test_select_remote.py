@@ -27,7 +27,7 @@ def project(folder: Path, **settings: str) -> Project:
         ("registry", "consul:rdv?address=http://127.0.0.1:1", "consul", "LoggedRegistry"),
         ("catalog", "consul:dev?address=http://127.0.0.1:1", "consul", "ConsulCatalog"),
         ("secrets", "vault:secret/app?address=http://127.0.0.1:1", "hvac", "GuardedSecrets"),
-        ("cluster", "nomad:calc?address=http://127.0.0.1:1", "nomad", "NomadCluster"),
+        ("cluster", "nomad:calc?address=http://127.0.0.1:1&driver=exec", "nomad", "NomadCluster"),
     ],
 )
 def test_schemes_of_servers(

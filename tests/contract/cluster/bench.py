@@ -114,6 +114,7 @@ class OnNomad:
 
     def place(self, address: str = "", **options: str) -> str:
         """The place as it stands in rdv.toml, without its scheme."""
+        options.setdefault("driver", "raw_exec")
         more = "".join(f"&{name}={value}" for name, value in options.items())
         return f"{self.namespace}?address={address or self.servers.address}&token_file={self.folder}/token{more}"
 

@@ -187,7 +187,10 @@ def make_town(
     places = {
         "artifacts": f"s3:{s3.new_bucket()}?endpoint={s3.endpoint}&region=us-east-1&secret=s3",
         "registry": f"consul:rdv/{name}?address={consul.address}&token_file={folder}/consul.token",
-        "cluster": f"nomad:{name}?address={nomad.address}&token_file={folder}/nomad.token&pipelines={name}-pipelines",
+        "cluster": (
+            f"nomad:{name}?address={nomad.address}&token_file={folder}/nomad.token&pipelines={name}-pipelines"
+            "&driver=raw_exec"
+        ),
         "secrets": secrets or f"env:{folder}/secrets.toml",
     }
     if hdfs is not None:
