@@ -54,8 +54,8 @@ class NomadCluster:
     state: the project's state folder. place: `namespace?address=URL&token_file=PATH&region=NAME&python=PATH&
     folder=PATH&driver=NAME&image=NAME:TAG&pipelines=NAMESPACE&vault=ROLE&template_s=SECONDS`, all but the driver
     optional. python: the interpreter with rdv on Nomad's nodes, this one's unless given. folder: where the project lies
-    there, unless it is as here. driver: docker with an image, exec, or raw_exec (no isolation). vault: the role that steps log in with.
-    template_s: how long a step may wait for a template before it has failed.
+    there, unless it is as here. driver: docker with an image, exec, or raw_exec (no isolation). vault: the role that
+    steps log in with. template_s: how long a step may wait for a template before it has failed.
     """
 
     outlived, ordered = True, False

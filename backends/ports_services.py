@@ -5,7 +5,7 @@ As in `rdv.backends.ports`: the smallest sets of calls that their users need, ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
 import msgspec
@@ -125,11 +125,13 @@ class Services(Protocol):
     """The serving jobs of one project in one environment.
 
     All methods raise Unreachable, NotAuthorised. Where `local`, the processes are those of `rdv serve` on this
-    machine. folder: where projects lie on the nodes; empty: in the same place as here.
+    machine. folder: where projects lie on the nodes; empty: in the same place as here. identities: the servers, by
+    the schemes of their places, that know an instance by an identity of its own.
     """
 
     local: bool
     folder: str
+    identities: Collection[str]
 
     def plan(self, wanted: Sequence[ServiceJob], anew: bool = False) -> Sequence[ServiceChange]:
         """What would make the jobs what they ought to be, in the order to apply it; nothing is changed.

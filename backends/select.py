@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -91,6 +91,33 @@ CANARIES: Mapping[str, str] = MappingProxyType(
     }
 )
 """What serves the canaries beside an adapter of the services."""
+
+
+LOGINS: Mapping[str, Collection[str]] = MappingProxyType(
+    {
+        "consul": ("token_file",),
+        "vault": ("token_file", "auth", "role", "jwt_file", "jwt_env", "role_id_file", "secret_id_file"),
+    }
+)
+"""What of a place on these servers says who asks, not where."""
+
+
+def without_logins(environment: Environment, servers: Collection[str]) -> Environment:
+    """An environment whose places on some servers (by scheme) say nothing of whoever wrote them down.
+
+    For workloads that these servers know by an identity of their own: people and pipelines, whose logins and token
+    files differ, tell them the same.
+    """
+    places = {name: str(place) for name, place in msgspec.structs.asdict(environment).items()}
+    changed = {name: _without_login(place) for name, place in places.items() if place.partition(":")[0] in servers}
+    return msgspec.structs.replace(environment, **changed)
+
+
+def _without_login(place: str) -> str:
+    where, _, query = place.partition("?")
+    logins = LOGINS[where.partition(":")[0]]
+    kept = [option for option in query.split("&") if option.partition("=")[0] not in logins]
+    return f"{where}?{'&'.join(kept)}" if any(kept) else where
 
 
 def artifacts(project: Project, environ: Mapping[str, str] = os.environ) -> ArtifactStore:

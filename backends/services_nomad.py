@@ -51,6 +51,7 @@ class NomadServices:
         namespace, self._options = parse_place(place)
         self._api = ServicesApi(namespace, self._options)
         self.folder = project_folder(self._options, "")
+        self.identities = ("consul", "vault") if self._options.get("vault") else ("consul",)
         self._consul, self._project, self._env, self._names = consul, project, env, names
 
     def plan(self, wanted: Sequence[ServiceJob], anew: bool = False) -> Sequence[ServiceChange]:

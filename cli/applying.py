@@ -35,7 +35,7 @@ def make_plan(project: Project, remove: bool = False, anew: bool = False) -> Pla
         project=project.config.project,
         env=project.env,
         jobs=tuple(parents(project)(True)),
-        services=tuple(services.plan(service_jobs(project, services.folder), anew)),
+        services=tuple(services.plan(service_jobs(project, services.folder, services.identities), anew)),
         policies=tuple(policies(project)),
     )
 
@@ -68,7 +68,7 @@ def _applied(project: Project, plan: Plan, timeout_s: float) -> list[dict[str, A
     from rdv.serving.service_jobs import service_jobs
 
     services = select.services(project)
-    service_plan.check_services(plan, services.plan(service_jobs(project, services.folder)))
+    service_plan.check_services(plan, services.plan(service_jobs(project, services.folder, services.identities)))
     service_plan.begin_parents(plan, parents(project))
     begun = service_plan.begin(plan, services)
     service_plan.take_policies(plan, select.registry(project))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,8 +17,11 @@ from rdv.serving.project_file import encode_project
 _STATE_MB = 512
 
 
-def service_jobs(project: Project, folder: str = "") -> list[ServiceJob]:
-    """Gateways, each model's workers, a decoy, and proxies where there are to be any. folder: of the project there."""
+def service_jobs(project: Project, folder: str = "", identities: Collection[str] = ()) -> list[ServiceJob]:
+    """Gateways, each model's workers, a decoy, and proxies where there are to be any.
+
+    folder, identities: as of `Services`, which runs them.
+    """
     config = project.config
     if not config.project:
         raise ConfigError("the project has no name, and its jobs are called by it", 'add project = "NAME" to rdv.toml')
@@ -27,7 +31,7 @@ def service_jobs(project: Project, folder: str = "") -> list[ServiceJob]:
     serve = config.serve
 
     def job(role: Role, count: int, memory_mb: int, disk_mb: int, model: str = "") -> ServiceJob:
-        told = encode_project(told_project(project, folder, model)).decode() if role != "proxy" else ""
+        told = encode_project(told_project(project, folder, model, identities)).decode() if role != "proxy" else ""
         settings = config.models.get(model)
         return ServiceJob(
             project=config.project, env=project.env, role=role, model=model, count=count, memory_mb=memory_mb,
@@ -44,10 +48,10 @@ def service_jobs(project: Project, folder: str = "") -> list[ServiceJob]:
     return found
 
 
-def told_project(project: Project, folder: str, model: str = "") -> Project:
+def told_project(project: Project, folder: str, model: str = "", identities: Collection[str] = ()) -> Project:
     """What an instance is told of its project: nothing that it does not need, so that nothing else starts it again.
 
-    model: a worker's; it gets this model's goal only.
+    model: a worker's; it gets this model's goal only. identities: the servers that are not told who applies the jobs.
     """
     config = project.config
     models = {name: Model(goal=one.goal, modelling=one.modelling) for name, one in config.models.items()}
@@ -58,7 +62,8 @@ def told_project(project: Project, folder: str, model: str = "") -> Project:
         config.serve, host="127.0.0.1", port=0, ops_port=-1, bus_port=0, admin="", gateways=1, proxies=1,
         gateway_mb=16, decoy_mb=16,
     )  # fmt: skip
-    environment = replace(config.environments.get(project.env, Environment()), cluster="local:", services="local:")
+    environment = select.without_logins(config.environments.get(project.env, Environment()), identities)
+    environment = replace(environment, cluster="local:", services="local:")
     told = Config(
         project=config.project,
         goals=goals,

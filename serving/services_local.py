@@ -37,7 +37,7 @@ class LocalServices:
     A job's id is its name. `follow` returns at once where nothing serves: `rdv serve` starts what is wanted.
     """
 
-    local, folder = True, ""
+    local, folder, identities = True, "", ()
 
     def __init__(self, state: Path) -> None:
         self._state, self._run = state, state / "run"

@@ -40,7 +40,8 @@ class Yard:
 
     def wanted(self, **changes: Any) -> list[ServiceJob]:
         """The jobs of the project without proxies, its worker changed."""
-        jobs = [one for one in service_jobs(self.project, self.services.folder) if one.role != "proxy"]
+        there = (self.services.folder, self.services.identities)
+        jobs = [one for one in service_jobs(self.project, *there) if one.role != "proxy"]
         return [replace(one, **changes) if one.role == "worker" else one for one in jobs]
 
     def make(self, wanted: list[ServiceJob]) -> list[ServiceChange]:

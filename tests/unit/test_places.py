@@ -76,7 +76,7 @@ def test_answers_of_s3_in_our_words(require: Callable[..., str], code: str, stat
 
 
 def test_places_in_nomad(require: Callable[..., str]) -> None:
-    """A place is a namespace, a driver and known options; docker needs an image with a tag of its own, no other has one.
+    """A place is a namespace, a driver and known options; docker needs an image with a tag, the others have none.
 
     A place without a driver says what to write: nothing runs without isolation because somebody forgot it.
     """

@@ -12,6 +12,7 @@ from rdv.backends.ports_services import Applied, ServiceChange
 from rdv.config import Config, Environment, Goal, Model, Project, Serve
 from rdv.errors import ConfigError, LostRace
 from rdv.releases.service_plan import Plan, begin, begin_parents, check_services, decode_plan, encode_plan
+from rdv.serving.project_file import decode_project
 from rdv.serving.service_jobs import service_jobs
 
 PARENT = JobChange(job="rdv-step", namespace="dev", change="new")
@@ -97,6 +98,43 @@ def test_counts_and_training_start_no_instance_again() -> None:
     told = [{job.name: job.told for job in service_jobs(each)} for each in (one, more)]
     assert told[0]["worker a"] == told[1]["worker a"]
     assert told[0]["gateway"] != told[1]["gateway"]  # it has another model to expect
+
+
+PLACES = {
+    "registry": "consul:rdv/dev?address=http://c:1&token_file={tokens}/consul.token",
+    "catalog": "consul:dev?token_file={tokens}/consul.token&address=http://c:1",
+    "artifacts": "s3:rdv-dev?endpoint=http://s:1&secret=s3",
+    "bus": "grpc:?tls=vault&mount=pki&role=rdv-dev&domain=dev.rdv.internal",
+}
+
+
+def applied_by(tokens: str, secrets: str, identities: tuple[str, ...]) -> dict[str, str]:
+    """What the jobs are told when somebody with these token files, and this login at Vault, applies them."""
+    one = project(a=Model(goal="visit"))
+    places = {name: place.format(tokens=tokens) for name, place in PLACES.items()}
+    environment = Environment(**places, secrets=f"vault:secret/rdv/dev?address=http://v:2&{secrets}")
+    config = msgspec.structs.replace(one.config, environments={"dev": environment})
+    jobs = service_jobs(msgspec.structs.replace(one, config=config), "/project", identities)
+    return {job.name: job.told for job in jobs}
+
+
+def test_a_person_and_a_pipeline_apply_the_same_jobs() -> None:
+    """Token files and logins of whoever applies are in no job whose instances have identities of their own.
+
+    Where one server does not know them, its place keeps what it says: the instances have nothing else.
+    """
+    person = ("/home/me/tokens", "token_file=/home/me/tokens/vault.token")
+    pipeline = (".rdv/ci/dev", "auth=gitlab&role=rdv-dev-ci&jwt_env=VAULT_ID_TOKEN")
+    both = ("consul", "vault")
+    told = applied_by(*person, both)
+    assert applied_by(*pipeline, both) == told
+    worker = decode_project(told["worker a"].encode()).config.environments["dev"]
+    assert worker.registry == "consul:rdv/dev?address=http://c:1"
+    assert worker.catalog == "consul:dev?address=http://c:1"
+    assert worker.secrets == "vault:secret/rdv/dev?address=http://v:2"
+    assert (worker.artifacts, worker.bus) == (PLACES["artifacts"], PLACES["bus"])
+    assert "jwt_env" in applied_by(*pipeline, ("consul",))["worker a"]
+    assert "token_file" in applied_by(*person, ())["worker a"]
 
 
 def test_a_bus_of_one_host_serves_no_cluster() -> None:

@@ -140,6 +140,7 @@ def test_from_git_init_to_everybody_in_production(
 ) -> None:
     """A tag reaches production; a better version comes as a canary and is promoted by hand, with the same image.
 
+    What the pipeline has applied is what a person would apply.
     After it answers that are too slow are refused by the load stage, an expired id_token before anybody is asked, a
     schema that a consumer does not bear by its contract, before it is applied, and a worse model by the gate: each a
     red job with one sentence that says why.
@@ -148,6 +149,7 @@ def test_from_git_init_to_everybody_in_production(
     shop.green(tag="v1")
     first = shop.served("production")
     assert first == shop.served("staging")
+    shop.rdv("plan", "--env", "staging")
 
     shop.change("rdv.toml", "\nnum_leaves = 15", "\nnum_leaves = 4")
     shop.git("tag", "v2")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,6 +65,19 @@ def test_a_scaled_count_stays_until_the_declared_one_changes(serving: Any) -> No
     assert [one["name"] for one in planned if one["change"] == "changed"] == [f"worker {MODEL}"]
     serving.rdv("apply")
     assert serving.job("worker", MODEL).count == 2
+
+
+def test_who_applies_is_in_no_job(serving: Any, tmp_path: Path) -> None:
+    """Somebody else, whose token files lie elsewhere, finds nothing to change in what was applied."""
+    serving.settings(proxies=0)
+    serving.rdv("apply")
+    theirs = serving.cluster.token_file("dev", "consul").parent
+    shutil.copytree(theirs, tmp_path / "tokens")
+    text = serving.town.folder.joinpath("rdv.toml").read_text()
+    assert str(theirs) in text
+    serving.town.mark("rdv.toml", text.replace(str(theirs), str(tmp_path / "tokens")))
+    serving.rdv("plan", code=0)
+    serving.rdv("status", "--wait", "60", "-o", "json")
 
 
 def ask(port: int) -> dict[str, Any]:
