@@ -22,6 +22,9 @@ import msgspec
 from figures import Figure, Floor, Row, better, judge, missing, read_floors
 from table import document, table
 
+from rdv.cli.main import terminated_as_interrupted
+from rdv.errors import Exit
+
 HERE = Path(__file__).parent
 ATTEMPTS = 3
 # In the order of the run: what is quick to fail comes first, what fills memory and disk last.
@@ -101,15 +104,20 @@ def machine() -> str:
 
 
 def main() -> int:
-    """Run what is asked for; 0 when every floor holds, else 1."""
+    """Run what is asked for; 0 when every floor holds, else 1; 130 when it was interrupted."""
     asked = arguments()
     floors, rows = read_floors(HERE / "floors.toml"), []
     begun = time.monotonic()
-    for name in asked.only:
-        from_s = time.monotonic()
-        print(f"bench: {name} ...", file=sys.stderr, flush=True)
-        rows += run_until_it_holds(name, floors, ATTEMPTS) if asked.short else run_scenario(name, floors, False)
-        print(f"bench: {name} {time.monotonic() - from_s:.0f} s", file=sys.stderr, flush=True)
+    try:
+        with terminated_as_interrupted():  # a scenario ends the servers that it has started
+            for name in asked.only:
+                from_s = time.monotonic()
+                print(f"bench: {name} ...", file=sys.stderr, flush=True)
+                rows += run_until_it_holds(name, floors, ATTEMPTS) if asked.short else run_scenario(name, floors, False)
+                print(f"bench: {name} {time.monotonic() - from_s:.0f} s", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
     about = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),

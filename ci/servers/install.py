@@ -177,8 +177,10 @@ def build(server: Server, work: pathlib.Path, bin_folder: pathlib.Path) -> None:
 
 
 def install_hdfs(root: pathlib.Path, work: pathlib.Path) -> None:
-    """The jars of a namenode and a datanode, and the script that starts them."""
+    """The jars of a namenode and a datanode, and the script that starts them, which is kept as it is here."""
     if (root / "hdfs" / "lib").is_dir():
+        shutil.copy2(HERE / "hdfs" / "start", new := root / "hdfs" / ".start")
+        new.replace(root / "hdfs" / "start")
         return say(f"hdfs: in {root / 'hdfs'}")
     need_program("mvn", "on Debian type: apt-get install -y maven")
     need_program("java", "on Debian type: apt-get install -y default-jre-headless")

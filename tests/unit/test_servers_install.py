@@ -76,6 +76,17 @@ def test_another_version_is_built_anew(install: ModuleType) -> None:
     assert install.ready(server, folder) == ""
 
 
+def test_the_script_of_hdfs_is_kept_as_it_is_here(install: ModuleType, tmp_path: Path) -> None:
+    """Where the jars are there already, a script of an older rdv is replaced, and still a program."""
+    folder = tmp_path / "servers" / "hdfs"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "start").write_text("old")
+    install.install_hdfs(tmp_path / "servers", tmp_path / "work")
+    assert (folder / "start").read_text() == (FILE.parent / "hdfs" / "start").read_text()
+    assert os.access(folder / "start", os.X_OK)
+    assert sorted(one.name for one in folder.iterdir()) == ["lib", "start"]
+
+
 def test_what_is_missing_is_said_first(
     install: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
