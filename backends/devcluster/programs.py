@@ -37,7 +37,7 @@ def write_private(path: Path, text: str) -> bool:
 def find_program(name: str, environ: Mapping[str, str]) -> Path:
     """A server's program: the one `make servers` built, else the one on the PATH; NotFound with the remedy."""
     built = servers_folder(environ) / "bin" / name
-    if os.access(built, os.X_OK):
+    if os.access(built, os.X_OK, effective_ids=True):
         return built
     if on_path := shutil.which(name, path=environ.get("PATH", "")):
         return Path(on_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -25,27 +26,27 @@ MODEL = "visit/m"
 class Somebody:
     """A user of this machine who is not root, with a home that is the user's own.
 
-    Where the tests run as root that is a user made up for them, who may read what root may, as the interpreter and the
-    servers can lie in root's home, and has no other right; else it is whoever runs the tests.
+    Where the tests run as root that is `nobody` (Nomad looks its user up, so no number will do), who may read what root
+    may, as the interpreter and the servers can lie in root's home, and has no other right; else whoever runs the tests.
     """
 
     def __init__(self, home: Path, servers: Path, setpriv: str) -> None:
         self.home, self.project = home, home / "project"
         self.cluster = home / ".cache" / "rdv" / "dev-cluster"
         self._environ = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "RDV_SERVERS": str(servers)}
-        self._user, self._as = 0, list[str]()
-        if os.geteuid() == 0:
-            self._user = 60000 + os.getpid() % 5000
+        self.user, self._as = os.geteuid(), list[str]()
+        if self.user == 0:
+            self.user = pwd.getpwnam("nobody").pw_uid
             reads = ("--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search")
             bounds = "--bounding-set=-all,+dac_read_search"
-            self._as = [setpriv, f"--reuid={self._user}", f"--regid={self._user}", "--clear-groups", *reads, bounds]
+            self._as = [setpriv, f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *reads, bounds]
         self.project.mkdir()
         self.owns(home)
 
     def owns(self, top: Path) -> None:
         """Have everything below a folder be this user's."""
-        for path in (top, *top.rglob("*")) if self._user else ():
-            os.chown(path, self._user, self._user)
+        for path in (top, *top.rglob("*")):
+            os.chown(path, self.user, -1)
 
     def __call__(self, *arguments: str, code: int = 0) -> tuple[str, str]:
         """What a command of rdv prints, on stdout and stderr; it must end with the code."""
@@ -94,7 +95,7 @@ def test_a_cluster_without_root(somebody: Somebody, towns: Any) -> None:
     assert "without root, tasks run by raw_exec only: nothing keeps them apart or bounds their memory" in said
     status = json.loads(somebody("dev-cluster", "status", "-o", "json")[0])
     assert all(one["ready"] for one in status)
-    assert {os.stat(f"/proc/{one['pid']}").st_uid for one in status} == {somebody.home.stat().st_uid}
+    assert {os.stat(f"/proc/{one['pid']}").st_uid for one in status} == {somebody.user}
     drivers = node_drivers(somebody, {one["server"]: one["address"] for one in status}["nomad-batch"])
     assert drivers["raw_exec"]["Healthy"]
     assert not drivers["exec"]["Healthy"]
