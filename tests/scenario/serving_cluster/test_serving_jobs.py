@@ -77,7 +77,6 @@ def test_who_applies_is_in_no_job(serving: Any, tmp_path: Path) -> None:
     assert str(theirs) in text
     serving.town.mark("rdv.toml", text.replace(str(theirs), str(tmp_path / "tokens")))
     serving.rdv("plan", code=0)
-    serving.rdv("status", "--wait", "60", "-o", "json")
 
 
 def ask(port: int) -> dict[str, Any]:
