@@ -47,6 +47,7 @@ CLUSTER: dict[str, tuple[str, ...]] = {
     "stores_done": ("s3-done-s", "hdfs-done-s"),
     "nomad_steps": ("nomad-steps",),
     "cluster_reload": ("reload-signal", "reload-watch"),
+    "cluster_canary": ("cluster-canary-rollback", "cluster-canary-lost"),
 }
 
 
