@@ -45,7 +45,8 @@ def begin(
     if runs is not None:
         if runs.is_resized(row):
             note(f"its canaries are replaced by {row.canaries}; until they answer, {row.instead_of} answers for them")
-        row = rollout.marked(registry, row, runs.begin(row, to_bring(project, model, version)), who(), clock)
+        mark = runs.begin(row, to_bring(project, model, version), timeout_s)
+        row = rollout.marked(registry, row, mark, who(), clock)
     if not timeout_s:
         note("nobody was waited for: the same command with --timeout has the canaries answer once they can")
         return record(row)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from rdv.backends.ports_services import Canaries, CanaryState
-from rdv.errors import Refused, RolloutFailed, TimedOut
+from rdv.errors import LostRace, Refused, RolloutFailed, TimedOut
 from rdv.manifest import Manifest
 from rdv.records import Rollout, RolloutState
 
@@ -23,14 +23,22 @@ class Actuator:
     def __init__(self, canaries: Canaries, sleep: Callable[[float], None] = time.sleep) -> None:
         self._canaries, self._sleep = canaries, sleep
 
-    def begin(self, row: Rollout, manifest: Manifest | None = None) -> str:
+    def begin(self, row: Rollout, manifest: Manifest | None = None, timeout_s: float = 0.0) -> str:
         """Have a rollout's canaries run, as many as it says, and return their mark; those that are right stay.
 
-        manifest: of their version, when the cluster is to bring its file.
+        manifest: of their version, when the cluster is to bring its file. LostRace when another change of the model's
+        job, such as the end of earlier canaries, is still on its way after timeout_s.
         """
         if row.mark and not self.is_resized(row):
             return row.mark
-        return self._canaries.start(row.model, row.pin, row.canaries, manifest)
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                return self._canaries.start(row.model, row.pin, row.canaries, manifest)
+            except LostRace:
+                if time.monotonic() >= until:
+                    raise
+            self._sleep(LOOK_S)
 
     def is_resized(self, row: Rollout) -> bool:
         """Whether a rollout is to have another number of canaries than it has; failed and ended ones stay as they are.

@@ -188,13 +188,14 @@ def decide(registry: Registry, model: str, by: str, clock: Clock) -> Rollout:
     def change(now: Rollout, when: str) -> Rollout:
         return judged(now, Verdict.PROMOTE, when, by)
 
-    row = _step(registry, row, by, clock, (RolloutState.CANARY,), change)
     try:
+        row = _step(registry, row, by, clock, (RolloutState.CANARY,), change)
         pointer.end_rollout(registry, row, True, by, clock)
-    except LostRace:  # by another promoter, a rollback, or somebody who knows nothing of rollouts
-        row, _ = _settled(registry, model, by, clock)
-        if row is None or row.state is not RolloutState.PROMOTED:
+    except LostRace:  # to another promoter, a rollback, or somebody who knows nothing of rollouts
+        now, _ = _settled(registry, model, by, clock)
+        if now is None or now.number != row.number or now.state is not RolloutState.PROMOTED:
             raise _lost(model) from None
+        return now
     return row
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from rdv.backends.ports_services import CanaryState, Pin
-from rdv.errors import Refused, RolloutFailed, TimedOut
+from rdv.errors import LostRace, Refused, RolloutFailed, TimedOut
 from rdv.records import Rollout, RolloutState
 from rdv.releases.actuation import Actuator
 
@@ -20,10 +20,13 @@ class Cluster:
         self.states = list(states)
         self.calls: list[str] = []
         self.pin: Pin | None = None
-        self.refusals, self.wanted = 0, 3
+        self.refusals, self.wanted, self.busy = 0, 3, 0
 
     def start(self, model: str, pin: Pin, count: int, manifest: object = None) -> str:
         self.calls.append(f"start {count}")
+        if self.busy:
+            self.busy -= 1
+            raise LostRace("its job is being changed")
         self.pin = pin
         return "7"
 
@@ -64,6 +67,17 @@ def test_canaries_are_begun_once() -> None:
     assert of(cluster).begin(ROW) == "7"
     assert of(cluster).begin(row(RolloutState.PLANNED)) == "7"
     assert (cluster.calls, cluster.pin) == (["start 3"], Pin("v2", 2))
+
+
+def test_canaries_begin_when_what_is_on_its_way_has_ended() -> None:
+    """As when the ones before them were dropped a moment ago; without the time for it, that is a lost race."""
+    cluster = Cluster("starting")
+    cluster.busy = 2
+    assert of(cluster).begin(ROW, timeout_s=60.0) == "7"
+    assert cluster.calls == ["start 3"] * 3
+    cluster.busy = 1
+    with pytest.raises(LostRace):
+        of(cluster).begin(ROW)
 
 
 def test_another_number_of_canaries_begins_so_many() -> None:

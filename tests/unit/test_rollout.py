@@ -260,6 +260,30 @@ def test_a_promotion_whose_answer_was_lost_is_one(at: int, error: type[RdvError]
     assert [one.version for one in pointer.history(registry, MODEL)] == ["v1", "v2"]
 
 
+@pytest.mark.parametrize("at", range(1, 6))
+def test_of_two_promoters_both_are_told_that_it_is_promoted(at: int) -> None:
+    """Whichever write of the one the other comes before with all of its own, there is one release and no lost race."""
+    registry = MemoryRegistry()
+    publish(registry)
+    pointer.deploy(registry, MODEL, "v1", "ann", CLOCK)
+    deploy_canary(registry, "ann", "v2")
+    count = 0
+
+    def meanwhile(key: str) -> None:
+        nonlocal count
+        count += 1
+        if count == at:
+            promote(registry, "bob", "")
+
+    registry.before = meanwhile
+    promote(registry, "ann", "")
+    assert count >= at
+    row = rollout.current(registry, MODEL)
+    assert row is not None
+    assert (row.state, rollout.is_closed(registry, row)) == (RolloutState.PROMOTED, True)
+    assert [one.version for one in pointer.history(registry, MODEL)] == ["v1", "v2"]
+
+
 class RolloutMachine(RuleBasedStateMachine):
     """Commands of two people, one in the middle of another, each killed before any of its writes, or not at all."""
 
