@@ -185,7 +185,7 @@ class Promoting:
 @pytest.mark.parametrize("error", [Refused("can't promote terminal deployment"), Unreachable("no answer")])
 def test_canaries_that_are_promoted_are_not_refused(error: RdvError) -> None:
     """Promoted by another one a moment before, or by this call whose answer was lost: fine; not promoted is told."""
-    canaries = NomadCanaries("dev", "rdv/dev", "shop", "dev")
+    canaries = NomadCanaries("dev?driver=exec", "rdv/dev", "shop", "dev")
     canaries._api = Promoting(error, done=True)  # type: ignore[assignment]
     canaries.promote("a/b", "4")
     canaries._api = Promoting(error, done=False)  # type: ignore[assignment]
@@ -339,7 +339,7 @@ class Undelivered:
 def test_canaries_without_their_file_say_so(status: str, state: str) -> None:
     """While Nomad still tries and when it has given up: the download, of what, and what to type."""
     store, secrets = "s3:b/p?endpoint=http://s3:9000&secret=s3", "vault:secret/rdv/dev?address=http://v"
-    canaries = NomadCanaries("dev", "rdv/dev", "shop", "dev", store=store, secrets=secrets)
+    canaries = NomadCanaries("dev?driver=exec", "rdv/dev", "shop", "dev", store=store, secrets=secrets)
     canaries._api = Undelivered(status)  # type: ignore[assignment]
     found = canaries.look("a/b", "4")
     assert (found.state, found.reason.startswith("Nomad could not download http://s3:9000/b/p/train/")) == (state, True)
