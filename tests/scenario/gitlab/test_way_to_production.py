@@ -16,6 +16,8 @@ from rdv.ids import short_id
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("gitlab")]
 FLOOR_S = 480.0
 """A whole pipeline, warm, on two processors that nobody else uses."""
+CROWD = 4.0
+"""Of so many that want each processor, all the while, a pipeline is not asked to be quick."""
 PIPELINE_S = 1800.0
 PACT = {
     "consumer": {"name": "web"},
@@ -157,8 +159,9 @@ def test_from_git_init_to_everybody_in_production(
     said = shop.green(tag="v2")
     took_s = time.monotonic() - begun
     record_property("pipeline_s", round(took_s, 1))
-    assert took_s < FLOOR_S
-    print(f"a pipeline on the dev cluster, warm: {took_s:.0f} s")
+    crowded = os.getloadavg()[1] > CROWD * (os.cpu_count() or 1)
+    print(f"a pipeline on the dev cluster, warm: {took_s:.0f} s{', on a crowded machine' if crowded else ''}")
+    assert took_s < FLOOR_S or crowded
     assert "churn/monotone: version" in said
     assert "nothing to train, it was there by name" in said
     assert json.loads((shop.folder / "rdv-ci/canary.json").read_text())["told"]["canaries"] == ["churn/lightgbm"]

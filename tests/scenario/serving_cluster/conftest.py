@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rdv.backends import select
 from rdv.ids import short_id
+from rdv.manifest import Manifest
+from rdv.pipelines.step import now_text
+from rdv.records import Version, decode, encode, version_key
 from rdv.settings import load_project
 
 MODEL = "visit/m"
@@ -32,13 +36,19 @@ class Load:
     statuses: Counter[int] = field(default_factory=Counter)
     defaults: int = 0
     again: int = 0
-    versions: dict[str, tuple[float, float]] = field(default_factory=dict)
+    versions: dict[str, float] = field(default_factory=dict)
+    """When the last request that a version has answered was due."""
     latencies_ms: list[float] = field(default_factory=list)
 
     def quantile_ms(self, share: float) -> float:
         """A quantile of the answers' times."""
         listed = sorted(self.latencies_ms)
         return listed[min(len(listed) - 1, int(share * len(listed)))]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether this machine had so much else to do that answers came late, whatever was done to the servers."""
+        return self.quantile_ms(0.9) > 50.0
 
 
 class Client:
@@ -85,8 +95,7 @@ class Client:
             answer = json.loads(data)
             self.found.defaults += not answer["model"]
             if answer["model"]:
-                first, _ = self.found.versions.get(answer["version"], (now, now))
-                self.found.versions[answer["version"]] = (first, now)
+                self.found.versions[answer["version"]] = max(due, self.found.versions.get(answer["version"], due))
 
     async def _ask(self, fresh: bool = False) -> tuple[int, bytes]:
         if self._idle and not fresh:
@@ -104,13 +113,27 @@ class Client:
         return int(head.split()[1]), data
 
 
-class Serving:
-    """A project in an environment of the cluster, with the commands of whoever works with it."""
+@dataclass
+class Trained:
+    """A version that was trained once: its record, its manifest, and a folder with its files."""
 
-    def __init__(self, town: Any, cluster: Any) -> None:
-        self.town, self.cluster = town, cluster
+    record: Version
+    manifest: Manifest
+    folder: Path
+
+
+class Serving:
+    """A project in an environment of the cluster, with the commands of whoever works with it.
+
+    trained: by what they add, the versions that projects of this session have trained.
+    """
+
+    def __init__(self, town: Any, cluster: Any, trained: dict[float, Trained]) -> None:
+        self.town, self.cluster, self._trained = town, cluster, trained
         self.nomad = cluster.servers.nomads["services"]
         self.rdv = town.rdv
+        self.load = Load()
+        """What has become so far of the load that goes on, or the last one."""
 
     def settings(self, **changes: object) -> None:
         """Change rdv.toml: keys of [serve], or `replicas`, `reload`, `fetch` of the model."""
@@ -123,8 +146,27 @@ class Serving:
         file.write_text("\n".join(lines) + "\n")
 
     def train(self, offset: float) -> str:
-        """Publish a version that adds so much; its name."""
-        return str(self.rdv("train", MODEL, "-P", f"offset={offset}", "-o", "json")["version"])
+        """Publish a version that adds so much; its name. What another project has trained is copied."""
+        project = load_project(self.town.folder, ENV)
+        registry, store = select.registry(project), select.artifacts(project)
+        if offset in self._trained:
+            made = self._trained[offset]
+            store.publish(made.manifest, made.folder)
+            version = made.record.version
+            registry.put(version_key(MODEL, version), encode(replace(made.record, created=now_text())), 0)
+            return version
+        version = str(self.rdv("train", MODEL, "-P", f"offset={offset}", "-o", "json")["version"])
+        entry = registry.get(version_key(MODEL, version))
+        assert entry is not None
+        record = decode(Version, entry.value, version)
+        manifest = store.manifest(record.artifact)
+        assert manifest is not None
+        folder = self.town.folder.parent / f"version-{offset}"
+        folder.mkdir()
+        for file in manifest.files:
+            store.fetch(manifest, file.path, folder / file.path)
+        self._trained[offset] = Trained(record, manifest, folder)
+        return version
 
     def begin(self, **settings: object) -> list[str]:
         """Two versions, of which the first is served by two workers to two gateways."""
@@ -132,25 +174,71 @@ class Serving:
         self.rdv("deploy", MODEL, "--version", versions[0], "--timeout", "0")
         self.settings(gateways=2, replicas=2, **settings)
         self.rdv("apply")
-        self.rdv("status", "--wait", "60", "-o", "json")
+        self.whole()
         return versions
 
+    def until(self, true: Callable[[Any], bool]) -> Any:
+        """The status, as soon as it is so; while nobody answers it is not."""
+        told = ""
+
+        def look() -> Any:
+            nonlocal told
+            process = self.town.start("status", "-o", "json")
+            told = "".join(process.communicate())
+            found = json.loads(told) if process.returncode == 0 else None
+            return found if found is not None and true(found) else None
+
+        try:
+            return self.town.until(look)
+        except AssertionError:
+            print(told)
+            raise
+
+    def whole(self) -> Any:
+        """The status, as soon as two gateways and two workers are seen, and every gateway sees every worker."""
+
+        def is_whole(now: Any) -> bool:
+            seen = [one["goals"]["visit"]["models"][MODEL]["replicas"] for one in now["gateways"]]
+            return [len(one) for one in seen] == [2, 2] and len(now["workers"]) == 2
+
+        return self.until(is_whole)
+
     def port(self) -> int:
-        """Where the proxy is found now."""
+        """Where the proxy is found, as soon as it passes its check."""
         project = load_project(self.town.folder, ENV)
-        [proxy] = select.catalog(project).find(select.service(project, "proxy")).instances
-        return proxy.port
+        catalog, service = select.catalog(project), select.service(project, "proxy")
+        [proxy] = self.town.until(lambda: catalog.find(service).instances)
+        return int(proxy.port)
 
     def job(self, role: str, model: str = "") -> Any:
         """A job's state as the port tells it."""
         jobs = select.services(load_project(self.town.folder, ENV)).look()
         return next(one for one in jobs if (one.role, one.model) == (role, model))
 
+    def replacing(self, role: str) -> bool:
+        """Whether an instance runs in place of an old one, and is not known to be healthy yet."""
+        job = self.job(role)
+        return job.rolling and any(one.state == "running" and one.healthy is None for one in job.instances)
+
+    def ask(self) -> dict[str, Any]:
+        """What a model answers through the proxy for an age of three, and its version.
+
+        On a busy machine the budget may run out; whoever got the default asks again.
+        """
+        url = f"http://127.0.0.1:{self.port()}"
+
+        def answered() -> dict[str, Any]:
+            found: dict[str, Any] = self.town.ask(url)
+            return found if found["version"] else {}
+
+        return dict(self.town.until(answered))
+
     def under_load(
         self, rate: float, work: Callable[[], object], before_s: float = 1.0, after_s: float = 1.0, port: int = 0
     ) -> Load:
         """What became of a load on the proxy while something was done."""
         stop, client = threading.Event(), Client(port or self.port())
+        self.load = client.found
         thread = threading.Thread(target=lambda: asyncio.run(client.run(rate, stop)))
         thread.start()
         try:
@@ -163,7 +251,15 @@ class Serving:
         return client.found
 
 
-def make_serving(cluster: Any, towns: Any, folder: Path, trains: str = "local:") -> Serving:
+@pytest.fixture(scope="session")
+def trained() -> dict[float, Trained]:
+    """The versions that were trained so far."""
+    return {}
+
+
+def make_serving(
+    cluster: Any, towns: Any, folder: Path, trained: dict[float, Trained], trains: str = "local:"
+) -> Serving:
     """A project of its own in an environment of a cluster. trains: where; by default on this machine, empty: there."""
     project = folder / "project"
     project.mkdir()
@@ -179,9 +275,9 @@ def make_serving(cluster: Any, towns: Any, folder: Path, trains: str = "local:")
     file.write_text(
         file.read_text()
         .replace('project = "town"', f'project = "{name}"')
-        .replace("budget_ms = 80", f'budget_ms = 200\ntiers = [{{ until_ms = 180, models = ["{MODEL}"] }}]')
+        .replace("budget_ms = 20_000", f'budget_ms = 200\ntiers = [{{ until_ms = 180, models = ["{MODEL}"] }}]')
     )
-    return Serving(town, cluster)
+    return Serving(town, cluster, trained)
 
 
 @pytest.fixture
@@ -192,9 +288,11 @@ def nobodys_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def serving(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) -> Iterator[Serving]:
+def serving(
+    dev_cluster: Any, towns: Any, tmp_path: Path, trained: dict[float, Trained], nobodys_tokens: None
+) -> Iterator[Serving]:
     """A project on the session's cluster; its serving jobs are gone with the test."""
-    made = make_serving(dev_cluster, towns, tmp_path)
+    made = make_serving(dev_cluster, towns, tmp_path, trained)
     yield made
     made.rdv("apply", "--remove")
 
@@ -202,7 +300,7 @@ def serving(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) 
 @pytest.fixture
 def scheduled(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None) -> Iterator[Serving]:
     """A project that trains on the batch cluster, and releases; serving jobs and schedule are gone with the test."""
-    made = make_serving(dev_cluster, towns, tmp_path, trains="")
+    made = make_serving(dev_cluster, towns, tmp_path, {}, trains="")
     text = made.town.folder.joinpath("rdv.toml").read_text()
     made.town.mark("rdv.toml", text.replace('metric = "rmse"', 'metric = "rmse"\npublish = "deploy"'))
     yield made
@@ -213,10 +311,10 @@ def scheduled(dev_cluster: Any, towns: Any, tmp_path: Path, nobodys_tokens: None
 
 @pytest.fixture
 def own_serving(
-    new_dev_cluster: Callable[[], Any], towns: Any, tmp_path: Path, nobodys_tokens: None
+    new_dev_cluster: Callable[[], Any], towns: Any, tmp_path: Path, trained: dict[float, Trained], nobodys_tokens: None
 ) -> Iterator[Serving]:
     """A project on a cluster that the test may break."""
     cluster = new_dev_cluster()
     cluster.up()
-    yield make_serving(cluster, towns, tmp_path)
+    yield make_serving(cluster, towns, tmp_path, trained)
     cluster.down()

@@ -33,7 +33,7 @@ def test_a_change_whose_instances_end_at_once_is_no_success(serving: Any) -> Non
         assert "`rdv apply --anew` tries the same again" in told
     file.write_text(good)
     serving.rdv("apply")
-    serving.rdv("status", "--wait", "60", "-o", "json")
+    serving.whole()
 
     def spoil() -> None:
         file.write_text(bad)

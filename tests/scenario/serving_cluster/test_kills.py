@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -107,15 +106,17 @@ def test_what_a_killed_gateway_had_in_hand_is_all_that_is_lost(serving: Any) -> 
     serving.rdv("deploy", MODEL, "--timeout", "0")
     serving.settings(gateways=2, replicas=2, proxies=0)
     serving.rdv("apply")
-    before = serving.rdv("status", "--wait", "60", "-o", "json")
+    before = serving.whole()
     killed, other = before["gateways"]
+    gone = {killed["pid"], before["workers"][0]["pid"]}
     with Askers(killed["url"]) as dying, Askers(other["url"]) as living:
-        time.sleep(1.0)
+        answers(serving, dying, living)
         os.kill(killed["pid"], signal.SIGKILL)
-        time.sleep(1.0)
+        answers(serving, living)
         os.kill(before["workers"][0]["pid"], signal.SIGKILL)
-        until(serving, lambda now: is_whole(now, before) and len(dying.lives) > 1)
-        time.sleep(1.0)
+        serving.until(lambda now: not pids(now) & gone and len(dying.lives) > 1)
+        serving.whole()
+        answers(serving, dying, living)
     print(f"killed: {dying.lives}; the other: {living.lives}")
     now = {one["gateway"]: one["goals"]["visit"]["ledger"] for one in serving.rdv("status", "-o", "json")["gateways"]}
     first, *_, last = dying.lives
@@ -131,26 +132,14 @@ def test_what_a_killed_gateway_had_in_hand_is_all_that_is_lost(serving: Any) -> 
         assert any(one.restarts for one in serving.job(role, model).instances)
 
 
-def is_whole(now: Any, before: Any) -> bool:
-    """Whether there are two gateways again that see two workers each, those that were killed being others by now."""
-    gone = {before["gateways"][0]["pid"], before["workers"][0]["pid"]}
-    if len(now["gateways"]) != 2 or {one["pid"] for one in (*now["gateways"], *now["workers"])} & gone:
-        return False
-    return all(len(one["goals"]["visit"]["models"][MODEL]["replicas"]) == 2 for one in now["gateways"])
+def answers(serving: Any, *askers: Askers) -> None:
+    """Wait until each of these has had some more answers from whoever answers it now."""
+    for one in askers:
+        seen = one.lives[-1]
+        enough = seen.answered + RATE / 2
+        serving.town.until(lambda seen=seen, enough=enough: seen.answered >= enough)
 
 
-def until(serving: Any, true: Callable[[Any], bool]) -> None:
-    """Wait until the status is so; while nobody answers it is not."""
-    out = ""
-
-    def look() -> bool:
-        nonlocal out
-        process = serving.town.start("status", "-o", "json")
-        out, _ = process.communicate(timeout=60)
-        return process.returncode == 0 and true(json.loads(out))
-
-    try:
-        serving.town.until(look)
-    except AssertionError:
-        print(out)
-        raise
+def pids(now: Any) -> set[int]:
+    """The processes of gateways and workers in a status."""
+    return {one["pid"] for one in (*now["gateways"], *now["workers"])}

@@ -48,8 +48,7 @@ def test_an_emptied_consul_unloads_nothing(own_serving: Any) -> None:
     assert all(one["balances"] for one in ledgers)
     assert "`rdv apply --env dev --anew` replaces them" in serving.rdv("status", code=5)
     assert all(one["healthy"] for one in serving.rdv("apply", "--anew", "-o", "json"))
-    status = serving.rdv("status", "--wait", "60", "-o", "json")
-    assert len(status["gateways"]) == len(status["workers"]) == 2
+    serving.whole()
     serving.rdv("plan", code=0)
     assert serving.rdv("deploy", MODEL, "--version", versions[1], "-o", "json")["replicas"] == 2
 

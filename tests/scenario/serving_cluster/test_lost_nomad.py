@@ -21,7 +21,7 @@ def test_a_change_that_lost_its_nomad_is_followed_by_the_next(own_serving: Any) 
 
     def change() -> None:
         following = serving.town.start("apply", "--timeout", "12", "-o", "json")
-        serving.town.until(lambda: serving.job("gateway").rolling and is_replaced(serving))
+        serving.town.until(lambda: serving.replacing("gateway"))
         nomad.server.kill()
         told = serving.town.ended(following, 5)
         assert "`rdv apply --env dev` does the rest" in told
@@ -61,9 +61,3 @@ def test_restarts_that_lost_their_nomad_are_gone_on_with(own_serving: Any) -> No
     assert not found.lost
     assert dict(found.statuses) == {200: found.sent}
     assert [one.restarts for one in serving.job("worker", MODEL).instances] == [1, 1]
-
-
-def is_replaced(serving: Any) -> bool:
-    """Whether a new gateway runs in place of an old one, and is not known to be healthy yet."""
-    instances = serving.job("gateway").instances
-    return any(one.state == "running" and one.healthy is None for one in instances)

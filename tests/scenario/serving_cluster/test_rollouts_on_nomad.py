@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killed import before_write
 from msgspec.structs import replace
 
 from rdv.backends import select
@@ -18,23 +19,7 @@ from rdv.settings import load_project
 
 pytestmark = pytest.mark.live
 MODEL = "visit/m"
-KILLED = """
-import os, signal, sys
-from rdv.backends import registry_consul
-at = int(sys.argv.pop(1))
-put = registry_consul.ConsulRegistry.put
-def counted(self, *arguments, **more):
-    global at
-    at -= 1
-    if not at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return put(self, *arguments, **more)
-registry_consul.ConsulRegistry.put = counted
-from rdv.cli.main import main
-sys.exit(main())
-"""
-
-
+REGISTRY = "rdv.backends.registry_consul:ConsulRegistry"
 UNHEARD = """
 import sys
 from rdv.backends.services_nomad_api import ServicesApi
@@ -58,8 +43,7 @@ def unheard(serving: Any, *words: str) -> None:
 
 def killed(serving: Any, at: int, *words: str) -> None:
     """Type a command that is killed before its so-manieth write to the registry."""
-    argv = [sys.executable, "-P", "-c", KILLED, str(at), *words, "--env", "dev"]
-    done = subprocess.run(argv, cwd=serving.town.folder, capture_output=True, timeout=300, check=False)
+    done = before_write(REGISTRY, at, serving.town.folder, *words, "--env", "dev")
     assert done.returncode == -signal.SIGKILL, done
 
 
@@ -71,18 +55,6 @@ def served(serving: Any) -> Any:
     serving.settings(gateways=2, replicas=2)
     serving.rdv("apply")
     return serving
-
-
-def found(serving: Any) -> None:
-    """Wait until the proxy passes its check, so that clients find it."""
-
-    def there() -> bool:
-        try:
-            return bool(serving.port())
-        except ValueError:
-            return False
-
-    serving.town.until(there)
 
 
 def healthy(serving: Any) -> list[bool]:
@@ -104,17 +76,16 @@ def test_canaries_are_promoted_and_dropped_under_load(served: Any) -> None:
         assert (told["state"], told["gateways"], told["version"]) == ("canary", 2, second)
         assert sorted(healthy(served)) == [False, False, True, True]
         assert served.job("worker", MODEL).pin == Pin(second, 2)
-        time.sleep(2.0)
+        served.town.until(lambda: second in served.load.versions)
         killed(served, 2, "promote", MODEL)  # it is decided, and the pointer has not moved
         unheard(served, "promote", MODEL, "--timeout", "240")
 
-    found(served)
     load = served.under_load(50.0, promoted)
     assert not load.lost
     assert set(load.statuses) == {200}
     assert set(load.versions) == {served.first, second}
     assert [row["state"] for row in served.rdv("rollouts", MODEL, "-o", "json")] == ["promoted"]
-    assert healthy(served).count(False) == 2
+    served.town.until(lambda: healthy(served).count(False) == 2)
 
     third = served.train(1.0)
     over = 0.0
@@ -123,19 +94,16 @@ def test_canaries_are_promoted_and_dropped_under_load(served: Any) -> None:
         nonlocal over
         served.rdv(*ask, "-o", "json")
         assert served.rdv(*ask[:3], "1", "--timeout", "240", "-o", "json")["canaries"] == 1
-        assert sorted(healthy(served)) == [False, False, True]
-        time.sleep(2.0)
+        served.town.until(lambda: sorted(healthy(served)) == [False, False, True])
+        served.town.until(lambda: third in served.load.versions)
         killed(served, 2, *ask[:3], "3")  # they are three, and nobody has written down their new mark
-        began = time.monotonic()
         killed(served, 2, "rollback", MODEL)
-        over = time.monotonic()
-        assert over - began < 60
         assert served.rdv("rollback", MODEL, "-o", "json")["state"] == "rolled_back"
+        over = time.monotonic()
 
-    found(served)
     load = served.under_load(50.0, rolled_back, after_s=3.0)
     assert not load.lost
-    assert load.versions[third][1] < over + 1.0
+    assert load.versions[third] < over
     assert served.job("worker", MODEL).pin == Pin(second, 2)
     assert [row["state"] for row in served.rdv("rollouts", MODEL, "-o", "json")] == ["rolled_back", "promoted"]
 
@@ -176,7 +144,6 @@ def test_a_canary_that_never_becomes_healthy_is_held_and_taken_back(served: Any,
         if state == "planned":
             assert served.rdv("rollback", MODEL, "-o", "json")["state"] == "rolled_back"
 
-    found(served)
     load = served.under_load(20.0, tried)
     assert not load.lost
     assert set(load.versions) == {served.first}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +40,14 @@ def test_what_is_applied_answers(serving: Any) -> None:
     assert {one["name"]: one["healthy"] for one in done} == {
         "gateway": 2, f"worker {MODEL}": 2, "decoy": 1, "proxy": 1,
     }  # fmt: skip
-    assert ask(serving.port()) == {"version": version, "answer": 5.0}
+    assert serving.ask() == {"version": version, "answer": 5.0}
     serving.rdv("plan", code=0)
     assert "planned" in serving.rdv("apply", str(file), code=8)
-    status = serving.rdv("status", "-o", "json")
-    assert len(status["gateways"]) == len(status["workers"]) == 2
+    serving.whole()
     second = serving.train(1.0)
     released = serving.rdv("deploy", MODEL, "-o", "json")
     assert (released["version"], released["replicas"]) == (second, 2)
-    assert ask(serving.port()) == {"version": second, "answer": 4.0}
+    assert serving.ask() == {"version": second, "answer": 4.0}
 
 
 def test_a_scaled_count_stays_until_the_declared_one_changes(serving: Any) -> None:
@@ -77,12 +75,3 @@ def test_who_applies_is_in_no_job(serving: Any, tmp_path: Path) -> None:
     assert str(theirs) in text
     serving.town.mark("rdv.toml", text.replace(str(theirs), str(tmp_path / "tokens")))
     serving.rdv("plan", code=0)
-
-
-def ask(port: int) -> dict[str, Any]:
-    """The version that answers for an age of three, and its answer."""
-    body, kind = json.dumps({"age": 3}).encode(), {"content-type": "application/json"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/goals/visit/score", body, kind)
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        found = json.load(reply)
-    return {name: found[name] for name in ("version", "answer")}
