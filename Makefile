@@ -32,15 +32,15 @@ gomp: ## make sure that the system has libgomp, which LightGBM's wheel loads
 demo: gomp $(DEMO) ## the main job: train, publish, serve, swap, break and report on real data
 	$(VENV)/bin/rdv demo $(ARGS)
 
-test: gomp $(DEV) ## every test that needs no server (the same as .venv/bin/pytest -n 2)
-	$(PYTEST) -n 2 $(ARGS)
+test: gomp $(DEV) ## every test that needs no server (the same as .venv/bin/pytest -n 3)
+	$(PYTEST) -n 3 $(ARGS)
 
 servers: ## Nomad, Consul, Vault and an S3 server into the user's cache folder (ARGS="--with hdfs" for HDFS as well)
 	@ci/servers/install $(ARGS)
 
 test-cluster: gomp $(DEV) ## every test that needs a real server; what is missing is built first
 	@ci/servers/install --with hdfs
-	RDV_LIVE=1 $(PYTEST) -n 2 --dist loadgroup -m live $(ARGS)
+	RDV_LIVE=1 $(PYTEST) -n 3 --dist loadgroup -m live $(ARGS)
 
 guards: $(DEV) ## packaging, imports between rooms, docstrings and file sizes
 	$(PYTEST) -q tests/test_packaging.py tests/test_rooms.py tests/test_docstrings.py

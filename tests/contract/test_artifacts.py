@@ -327,6 +327,7 @@ class TestS3(ArtifactsContract):
 
 
 @pytest.mark.live
+@pytest.mark.xdist_group("hdfs")
 class TestHdfs(ArtifactsContract):
     """Artifacts in a folder of HDFS."""
 

@@ -363,6 +363,7 @@ class TestS3(BlobsContract):
 
 
 @pytest.mark.live
+@pytest.mark.xdist_group("hdfs")
 class TestHdfs(BlobsContract):
     """A folder of HDFS."""
 

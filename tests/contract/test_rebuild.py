@@ -259,6 +259,7 @@ class TestConsulAndS3(RebuildContract):
 
 
 @pytest.mark.live
+@pytest.mark.xdist_group("hdfs")
 class TestConsulAndHdfs(RebuildContract):
     """Consul, with everything on HDFS."""
 

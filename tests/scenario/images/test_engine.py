@@ -13,7 +13,7 @@ import pytest
 
 from rdv.backends.image.rootfs import make_root, tar_command
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("engine")]
 ANSWER_S = 60.0
 TRACES = ("/run/docker", "/run/containerd", "/opt/containerd", "/etc/docker/key.json")
 

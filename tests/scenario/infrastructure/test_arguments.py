@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("infrastructure")]
 TERRAFORM = Path(__file__).resolve().parents[3] / "terraform"
 
 

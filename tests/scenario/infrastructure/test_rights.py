@@ -14,7 +14,7 @@ from rdv.backends.devcluster.http import must
 from rdv.backends.devcluster.rights_files import gitlab, login
 from rdv.config import Environment
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("infrastructure")]
 SECRET = {"nomad_batch_token": "none", "nomad_services_token": "none"}
 PROJECTS = ["team/shop", "team/library"]
 # dev is made by `rdv dev-cluster` alone

@@ -25,6 +25,7 @@ def between(
     return towns.make_town(nomad_servers, consul_server, s3_server, tmp_path, monkeypatch, hdfs=hdfs_servers)
 
 
+@pytest.mark.xdist_group("hdfs")
 def test_a_grid_is_trained_once_by_two_at_once(between: Any) -> None:
     """The same 40 points asked for twice at once: each is trained once, by as many as there is memory for, 4 here.
 

@@ -102,7 +102,11 @@ class Stored(NamedTuple):
 
 @pytest.fixture(
     scope="session",
-    params=["folder", pytest.param("s3", marks=pytest.mark.live), pytest.param("hdfs", marks=pytest.mark.live)],
+    params=[
+        "folder",
+        pytest.param("s3", marks=pytest.mark.live),
+        pytest.param("hdfs", marks=[pytest.mark.live, pytest.mark.xdist_group("hdfs")]),
+    ],
 )
 def server(request: pytest.FixtureRequest) -> tuple[str, Any]:
     """Where artifacts are, and the server that they are on, none for a folder."""

@@ -22,7 +22,7 @@ import pytest
 from rdv.backends.devcluster.state import State, read_state
 from rdv.errors import Exit
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.xdist_group("person")]
 HANG_S = 120.0
 PROJECT = 'project = "shop"\n\n[environments.local]\nartifacts = "dir:artifacts"\n'
 
