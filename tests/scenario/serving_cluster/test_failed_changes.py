@@ -32,7 +32,7 @@ def test_a_change_whose_instances_end_at_once_is_no_success(serving: Any) -> Non
         assert f"| {LAST_WORDS}" in told
         assert "`rdv apply --anew` tries the same again" in told
     file.write_text(good)
-    serving.rdv("apply")
+    serving.apply()
     serving.whole()
 
     def spoil() -> None:

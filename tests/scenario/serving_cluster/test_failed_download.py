@@ -51,7 +51,7 @@ def brought(serving: Any) -> str:
     serving.train(2.0)
     serving.rdv("deploy", MODEL, "--timeout", "0")
     serving.settings(fetch="nomad")
-    serving.rdv("apply")
+    serving.apply()
     return str(serving.train(1.5))
 
 

@@ -37,7 +37,7 @@ def test_nomad_brings_the_version_and_a_restart_does_not_fetch_again(serving: An
     serving.train(2.0)
     serving.rdv("deploy", MODEL, "--timeout", "0")
     serving.settings(fetch="nomad")
-    serving.rdv("apply")
+    serving.apply()
     second = serving.train(1.5)
     ask = ["deploy", MODEL, "--canary", "1", "--share", "0.5", "--timeout", "240", "-o", "json"]
     assert (serving.rdv(*ask)["state"], serving.job("worker", MODEL).pin.version) == ("canary", second)

@@ -105,7 +105,7 @@ def test_what_a_killed_gateway_had_in_hand_is_all_that_is_lost(serving: Any) -> 
     serving.train(2.0)
     serving.rdv("deploy", MODEL, "--timeout", "0")
     serving.settings(gateways=2, replicas=2, proxies=0)
-    serving.rdv("apply")
+    serving.apply()
     before = serving.whole()
     killed, other = before["gateways"]
     gone = {killed["pid"], before["workers"][0]["pid"]}

@@ -95,7 +95,7 @@ def test_a_lost_host_loses_no_request(own_serving: Any, host: Host) -> None:
     serving = own_serving
     serving.train(2.0)
     serving.rdv("deploy", MODEL, "--timeout", "0")
-    serving.rdv("apply")
+    serving.apply()
     host.start()
     host.only("second")
     serving.rdv("scale", "gateway", "2")

@@ -53,7 +53,7 @@ def served(serving: Any) -> Any:
     serving.first = serving.train(2.0)
     serving.rdv("deploy", MODEL, "--timeout", "0")
     serving.settings(gateways=2, replicas=2)
-    serving.rdv("apply")
+    serving.apply()
     return serving
 
 

@@ -53,7 +53,7 @@ def test_what_is_applied_answers(serving: Any) -> None:
 def test_a_scaled_count_stays_until_the_declared_one_changes(serving: Any) -> None:
     """`rdv scale` holds over plans, of each role by itself; another number in rdv.toml wins over it."""
     serving.settings(proxies=0)
-    serving.rdv("apply")
+    serving.apply()
     assert serving.rdv("scale", "gateway", "2", "-o", "json")["healthy"] == 2
     assert serving.rdv("scale", MODEL, "3", "-o", "json")["healthy"] == 3
     serving.rdv("plan", code=0)
@@ -68,7 +68,7 @@ def test_a_scaled_count_stays_until_the_declared_one_changes(serving: Any) -> No
 def test_who_applies_is_in_no_job(serving: Any, tmp_path: Path) -> None:
     """Somebody else, whose token files lie elsewhere, finds nothing to change in what was applied."""
     serving.settings(proxies=0)
-    serving.rdv("apply")
+    serving.apply()
     theirs = serving.cluster.token_file("dev", "consul").parent
     shutil.copytree(theirs, tmp_path / "tokens")
     text = serving.town.folder.joinpath("rdv.toml").read_text()

@@ -25,7 +25,7 @@ def test_of_two_deployers_one_wins_and_the_other_has_started_nothing(serving: An
     """
     serving.train(2.0)
     serving.rdv("deploy", MODEL, "--timeout", "0")
-    serving.rdv("apply")
+    serving.apply()
     project = load_project(serving.town.folder, "dev")
     namespace, options = parse_place(project.config.environments["dev"].services.removeprefix("nomad:"))
     api, name = ServicesApi(namespace, options), job_id(project.config.project, "worker", MODEL)
