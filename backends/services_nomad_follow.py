@@ -6,7 +6,7 @@ The deployment's id is kept: a revert is another deployment, whose success is th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rdv.backends.ports_services import Applied, Rolled, Say
@@ -22,6 +22,10 @@ _LOG_BYTES, _LOG_LINES = 4000, 15
 _REVERT_S = 60.0
 
 
+_WRITES = " | "
+_CAUSE_CHARS = 300
+_NOTHING = ": Failed tasks"
+"""What Nomad says of an allocation with a task that failed, beside the task's own events."""
 _DEPLOYMENT = "deployment/"
 _GOES_ON = "what ran before, if anything, goes on; `rdv apply --anew` tries the same again once its cause is gone"
 
@@ -78,10 +82,11 @@ class Following:
         name, said = self._applied.name, deployment.get("StatusDescription") or deployment["Status"]
         if deployment["Status"] == "cancelled":
             raise RolloutFailed(f"{name}: another change came in between ({said})", "look at `rdv plan` again")
-        for reason in self._reasons(str(deployment["ID"]), with_log=True):
+        reasons = self._reasons(str(deployment["ID"]), with_log=True)
+        for reason in reasons:
             self._say(f"{name}: {reason}")
         back = self._brought_back(str(deployment["ID"])) if "rolling back" in said.lower() else ""
-        raise RolloutFailed(f"{name}: {said.rstrip('.')}", back or _GOES_ON)
+        raise RolloutFailed(f"{name}: {said.rstrip('.')}{cause(reasons)}", back or _GOES_ON)
 
     def _brought_back(self, failed: str) -> str:
         """What came of the revert that Nomad has begun by itself."""
@@ -105,7 +110,7 @@ class Following:
                     continue
                 found += [f"{one['ID'][:8]}: {reason}" for reason in why(one)]
                 if with_log:
-                    found += [f"{one['ID'][:8]} | {line}" for line in self._log(one)]
+                    found += [f"{one['ID'][:8]}{_WRITES}{line}" for line in self._log(one)]
         except RdvError as error:
             found.append(f"why cannot be told: {error}")
         return found
@@ -155,6 +160,15 @@ class Following:
     def _rolled(self, healthy: int) -> Rolled:
         waited_s = time.monotonic() - self._begun
         return Rolled(job=self._applied.job, name=self._applied.name, healthy=healthy, waited_s=waited_s)
+
+
+def cause(reasons: Sequence[str]) -> str:
+    """What a sentence says of many reasons: the first event, and the last line that a task wrote; empty for none."""
+    events = [one for one in reasons if _WRITES not in one]
+    events = [one for one in events if not one.endswith(_NOTHING)] or events
+    lines = [one.partition(_WRITES)[2].strip() for one in reasons if _WRITES in one]
+    told = [*events[:1], *(f"its last line is {line[:_CAUSE_CHARS]!r}" for line in [one for one in lines if one][-1:])]
+    return f" ({', and '.join(told)})" if told else ""
 
 
 def _state(deployment: Json) -> str:

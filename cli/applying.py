@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from rdv.errors import RdvError, Unreachable, UsageError
 if TYPE_CHECKING:
     from rdv.backends.ports_services import Applied, Role, Rolled, Services
     from rdv.config import Project
-    from rdv.releases.service_plan import Plan, PolicyChange, Register
+    from rdv.releases.service_plan import Plan, PolicyChange, Recorded, Register
+    from rdv.serving.contracts import Contract
 
 TIMEOUT_S = 300.0
 
@@ -30,24 +32,33 @@ def make_plan(project: Project, remove: bool = False, anew: bool = False) -> Pla
     services = select.services(project)
     if remove:
         return Plan(project=project.config.project, env=project.env, services=tuple(services.plan(())))
-    refuse_broken_contracts(project)
+    contracts = kept_contracts(project)
     return Plan(
         project=project.config.project,
         env=project.env,
         jobs=tuple(parents(project)(True)),
         services=tuple(services.plan(service_jobs(project, services.folder, services.identities), anew)),
         policies=tuple(policies(project)),
+        contracts=recorded(contracts),
     )
 
 
-def refuse_broken_contracts(project: Project) -> None:
-    """Return when the schemas keep what every recorded consumer expects; else Refused names consumer and field."""
+def kept_contracts(project: Project) -> list[Contract]:
+    """What the recorded consumers expect, all of which the schemas keep; else Refused names consumer and field."""
     from rdv.cli.contracting import judge, schema_records
     from rdv.serving.contract_shelf import all_contracts, broken_contracts
 
     contracts = all_contracts(project)
     broken = broken_contracts(project, contracts=contracts)
     judge(schema_records(contracts, broken), broken)
+    return contracts
+
+
+def recorded(contracts: Iterable[Contract]) -> tuple[Recorded, ...]:
+    """Some contracts as a plan keeps them."""
+    from rdv.releases.service_plan import Recorded
+
+    return tuple(sorted(Recorded(consumer=one.consumer, digest=one.digest) for one in contracts))
 
 
 def apply_plan(project: Project, plan: Plan, timeout_s: float) -> list[dict[str, Any]]:
@@ -65,9 +76,12 @@ def apply_plan(project: Project, plan: Plan, timeout_s: float) -> list[dict[str,
 def _applied(project: Project, plan: Plan, timeout_s: float) -> list[dict[str, Any]]:
     from rdv.backends import select
     from rdv.releases import service_plan
+    from rdv.serving.contract_shelf import all_contracts
     from rdv.serving.service_jobs import service_jobs
 
     services = select.services(project)
+    if plan.contracts is not None:
+        service_plan.check_contracts(plan, recorded(all_contracts(project)))
     service_plan.check_services(plan, services.plan(service_jobs(project, services.folder, services.identities)))
     service_plan.begin_parents(plan, parents(project))
     begun = service_plan.begin(plan, services)

@@ -12,7 +12,7 @@ from rdv.cli import options, output
 if TYPE_CHECKING:
     from rdv.config import Project
 
-WHAT = ("settings", "schemas", "api", "hcl", "secrets", "names")
+WHAT = ("settings", "schemas", "api", "contracts", "hcl", "secrets", "names")
 
 
 @click.command()
@@ -24,8 +24,9 @@ def check(what: tuple[str, ...], junit: Path | None, project: Project, form: str
     """Look at a project before it is committed.
 
     Exit code 1 when something is to be mended. Everything, or of WHAT: `settings` (rdv.toml), `schemas`, `api` (docs/
-    is what `rdv api` writes), `hcl` (the job files in nomad/), `secrets` (no file that git knows, or would add, holds a
-    key or a password), `names` (artifacts have the same names in every process). The scaffold's hooks are these.
+    is what `rdv api` writes), `contracts` (the schemas keep what contracts/consumers expects), `hcl` (the job files in
+    nomad/), `secrets` (no file that git knows, or would add, holds a key or a password), `names` (artifacts have the
+    same names in every process). The scaffold's hooks are these.
     """
     from rdv.cli.checks import findings
     from rdv.cli.junit import document

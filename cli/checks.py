@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rdv.cli.check_hcl import hcl_problem
 from rdv.cli.check_secrets import secrets_in
 from rdv.cli.junit import Case
-from rdv.errors import ConfigError, RdvError
+from rdv.errors import ConfigError, InputError, RdvError
 
 if TYPE_CHECKING:
     from rdv.config import Project
@@ -75,6 +75,19 @@ def hcl(project: Project) -> Iterator[str]:
             yield f"{file.relative_to(project.folder)}: {problem}"
 
 
+def contracts(project: Project) -> Iterator[str]:
+    """What the schemas break of the contracts in the project's folder; those in a store `rdv plan` looks at."""
+    from rdv.serving.contract_shelf import all_contracts, broken_contracts
+
+    try:
+        for one in broken_contracts(project, contracts=all_contracts(project, stored=False)):
+            yield one.sentence()
+    except InputError as error:
+        yield str(error)
+    except ConfigError:
+        return  # another check says so
+
+
 def secrets(project: Project) -> Iterator[str]:
     """Places in files of the project that look like keys and passwords."""
     for file in committed(project.folder):
@@ -127,5 +140,6 @@ def named(project: Project, model: str, unlike: Mapping[str, str]) -> list[str]:
 
 
 _CHECKS: Mapping[str, Callable[[Project], Iterator[str]]] = {
-    "settings": settings, "schemas": schemas, "api": api, "hcl": hcl, "secrets": secrets, "names": names,
+    "settings": settings, "schemas": schemas, "api": api, "contracts": contracts, "hcl": hcl, "secrets": secrets,
+    "names": names,
 }  # fmt: skip

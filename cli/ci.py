@@ -46,15 +46,23 @@ stage(
 stage("test", "Run the project's tests, in the image where there is one.\n\nLeaves test.xml.")
 stage(
     "train",
-    "Train every model in staging.\n\nWhat is there by name is not made again; exit code 7 when the gate refuses one."
-    " Leaves report.md for the merge request.",
+    "Train every model in staging.\n\nFor the period of what is committed, on a schedule for the one that is now. What"
+    " is there by name is not made again; exit code 7 when the gate refuses one. Leaves report.md for a merge request.",
 )
 stage(
     "staging",
     "Bring staging to what is committed and trained.\n\nServing jobs as rdv.toml has them, versions by `rdv deploy`.",
 )
-stage("contract", "Hold staging to what its consumers expect.\n\nLeaves contract.xml.")
-stage("load", "Hold the answers of staging against the budget.\n\nLeaves load-GOAL.xml and load-GOAL.html.")
+stage(
+    "contract",
+    "Hold staging to what its consumers expect.\n\nRecords what the tests say that this service expects of others."
+    " Leaves contract.xml. Exit code 8 when another pipeline has released something there in between.",
+)
+stage(
+    "load",
+    "Hold the answers of staging against the budget.\n\nThat of the goal, unless RDV_CI_LOAD says another. Leaves"
+    " load-GOAL.xml and load-GOAL.html. Exit code 8 as for contract.",
+)
 stage(
     "canary",
     "Begin a canary in production of each version that staging serves.\n\nThe serving jobs are brought to what is"

@@ -61,6 +61,12 @@ def content(folder: Path) -> Content:
     return Content(commit, tree)
 
 
+def first_seen(folder: Path, about: Content) -> str:
+    """When some content was committed first, as far as the history here tells; ISO 8601."""
+    log = _git(folder, "log", "--format=%T %cI", about.commit).splitlines()
+    return min((line.partition(" ")[2] for line in log if line.startswith(about.tree)), key=datetime.fromisoformat)
+
+
 def check_on_main(folder: Path) -> None:
     """Return when the tag that a pipeline is about is on the main branch, or it is about none; UsageError else."""
     tag, main = os.environ.get("CI_COMMIT_TAG", ""), os.environ.get("CI_DEFAULT_BRANCH", "")

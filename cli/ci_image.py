@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 _TREE_CHARS = 16
 _TOOLS = ("pytest", "hypothesis")
+_MORE_TOOLS = "tests/requirements.txt"
+OWN_CONTRACTS = "own"
+"""Where the test stage leaves what the tests say that this service expects of others, below its reports."""
 _PLACES = ("cluster", "services")
 
 
@@ -83,8 +88,11 @@ def with_image(project: Project, env: str, image: str) -> dict[str, str]:
 def run_tests(project: Project, image: str, report: Path) -> None:
     """Run the project's tests, in an image when there is one; Refused when one of them fails.
 
-    What the tests need beside the image is made here and shown to it read-only: no test tool is released.
+    What the tests need beside the image is made here and shown to it read-only: no test tool is released. Contracts
+    that the tests make are left beside the report.
     """
+    from rdv.serving.contract_shelf import OWN_FOLDER
+
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     argv, environ = _inside(project, image, report) if image else _here(report)
@@ -94,6 +102,9 @@ def run_tests(project: Project, image: str, report: Path) -> None:
         raise Refused("a test of the project fails", f"see {report.name} and what pytest said above")
     if code:
         raise RdvError(f"the tests could not be run: {argv[0]} ended with {code}", "see what it said above")
+    made = project.folder / OWN_FOLDER
+    if made.is_dir() and not image:
+        shutil.copytree(made, report.parent / OWN_CONTRACTS, dirs_exist_ok=True)
 
 
 def _here(report: Path) -> tuple[list[str], Mapping[str, str]]:
@@ -102,15 +113,29 @@ def _here(report: Path) -> tuple[list[str], Mapping[str, str]]:
 
 def _inside(project: Project, image: str, report: Path) -> tuple[list[str], Mapping[str, str]]:
     from rdv.backends.image.build import FOLDER, PYTHON
+    from rdv.serving.contract_shelf import OWN_FOLDER
 
-    tools = project.folder / ".rdv" / "ci-tools"
-    if not tools.is_dir():
-        argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-        if subprocess.run([*argv, "--target", str(tools), *_TOOLS], check=False).returncode:
-            raise RdvError("pip could not make what the tests need", "see what it said above")
-    report.parent.chmod(0o777)  # the image's user writes the report
+    tools, own = _tools(project.folder), report.parent / OWN_CONTRACTS
+    own.mkdir(exist_ok=True)
+    for folder in (report.parent, own):
+        folder.chmod(0o777)  # the image's user writes the report
     mounts = ["--volume", f"{tools}:/opt/tools:ro", "--volume", f"{report.parent}:/out"]
+    mounts += ["--volume", f"{own}:{FOLDER}/{OWN_FOLDER}"]
     sets = ["--env", "PYTHONPATH=/opt/tools", "--env", "HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis"]
     command = [PYTHON, "-P", "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml=/out/{report.name}"]
     run = ["docker", "run", "--rm", "--init", "--network", "none", "--workdir", FOLDER]
     return [*run, *mounts, *sets, image, *command], os.environ
+
+
+def _tools(folder: Path) -> Path:
+    """A folder with what the tests need beside the image: pytest, Hypothesis, and what the project's file names."""
+    more = folder / _MORE_TOOLS
+    text = more.read_text() if more.is_file() else ""
+    tools = folder / ".rdv" / "ci-tools" / hashlib.sha256(text.encode()).hexdigest()[:12]
+    if not tools.is_dir():
+        argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+        argv += ["--target", str(tools), *_TOOLS, *(["-r", str(more)] if text else [])]
+        if subprocess.run(argv, check=False).returncode:
+            shutil.rmtree(tools, ignore_errors=True)
+            raise RdvError("pip could not make what the tests need", "see what it said above")
+    return tools

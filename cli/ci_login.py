@@ -47,7 +47,7 @@ def check_id_token(name: str, environ: Mapping[str, str] = os.environ, now: floa
     """Return when a variable holds an id_token that is not over; NotAuthorised else. Vault checks its signature."""
     token = environ.get(name, "").strip()
     if not token:
-        hint = "give the job `id_tokens:` with it, as ci/gitlab/deploy.yml does"
+        hint = "give the job `id_tokens:` with it, as ci/gitlab/staging.yml does"
         raise NotAuthorised(f"the variable {name} is missing, by which this job would prove to Vault who it is", hint)
     try:
         body = token.split(".")[1]

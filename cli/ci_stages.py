@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdv.cli import ci_image, ci_login
-from rdv.cli.ci_handover import FOLDER, Content, check_on_main, content, leave, needed
+from rdv.cli.ci_handover import FOLDER, Content, check_on_main, content, first_seen, leave, needed
 from rdv.cli.ci_lines import Lines
 from rdv.cli.output import note
-from rdv.errors import Refused, UsageError
+from rdv.errors import LostRace, Refused, UsageError
 
 if TYPE_CHECKING:
-    from rdv.config import Project
+    from rdv.config import Goal, Project
 
 Told = dict[str, Any]
 _READY_S = "120"
@@ -116,7 +116,7 @@ def train(stage: Stage) -> Told:
         stage.lines.rdv(*stage.in_env("jobs", "register"))
     made: Told = {}
     for model in models:
-        told = stage.lines.told(*stage.in_env("train", model, "--yes"), *words("RDV_CI_TRAIN"))
+        told = stage.lines.told(*stage.in_env("train", model, "--yes"), *period(stage), *words("RDV_CI_TRAIN"))
         made[model] = {name: told[name] for name in ("version", "trained", "metrics")}
         done = f"{told['trained']} trained" if told["trained"] else "nothing to train, it was there by name"
         note(f"{model}: version {told['version']}, {done}")
@@ -124,6 +124,15 @@ def train(stage: Stage) -> Told:
     (stage.folder / "metrics.txt").write_text("".join(f"{name} {value}\n" for name, value in every) + "# EOF\n")
     stage.lines.rdv(*stage.in_env("report", "--markdown", "--to", stage.report("report.md")))
     return {"models": made}
+
+
+def period(stage: Stage) -> list[str]:
+    """The words that say which period is trained for: on a schedule the one that is now, else that of the content.
+
+    So a tag finds by name what was trained on the branch, on whichever day it is set.
+    """
+    on_schedule = os.environ.get("CI_PIPELINE_SOURCE") == "schedule"
+    return [] if on_schedule else ["--date", first_seen(stage.project.folder, stage.about)]
 
 
 def metric_name(model: str, name: str) -> str:
@@ -155,9 +164,22 @@ def on_nomad(stage: Stage, setting: str) -> bool:
     return ci_login.places(stage.project, stage.env)[setting].startswith("nomad:")
 
 
-def be_ready(stage: Stage) -> None:
-    """Wait until the environment's gateways answer: they may have been placed anew a moment ago."""
-    stage.lines.told(*stage.in_env("status", "--wait", _READY_S))
+def be_ready(stage: Stage) -> Told:
+    """Wait until the environment's gateways answer, which may have been placed anew a moment ago; what they tell."""
+    told: Told = stage.lines.told(*stage.in_env("status", "--wait", _READY_S))
+    return told
+
+
+def be_released(stage: Stage) -> None:
+    """Wait as `be_ready` does; LostRace when another pipeline has released something else there meanwhile."""
+    released = {model: str(one["version"]) for model, one in stage.before["staging"]["released"].items()}
+    for view in be_ready(stage)["gateways"]:
+        for goal in view["goals"].values():
+            for model, one in goal["models"].items():
+                other = {each["version"] for each in one["replicas"]} - {released.get(model)}
+                if model in released and other:
+                    what = f"{stage.env} serves {other.pop()} of {model}, and this pipeline released {released[model]}"
+                    raise LostRace(what, "run the job of staging again")
 
 
 def release(stage: Stage, model: str, version: str, *more: str) -> Told:
@@ -173,21 +195,30 @@ def current(stage: Stage, model: str) -> str:
 
 
 def contract(stage: Stage) -> Told:
-    """What consumers expect, asked of the gateways in staging and of the schemas."""
-    be_ready(stage)
+    """What consumers expect, asked of staging's gateways and of the schemas; what is expected of others, recorded."""
+    be_released(stage)
+    own = sorted(stage.folder.glob(f"{ci_image.OWN_CONTRACTS}/*.json"))
+    for file in own:
+        stage.lines.rdv(*stage.in_env("contract", "publish", str(file.relative_to(stage.project.folder))))
     stage.lines.rdv(*stage.in_env("contract", "verify", "--junit", stage.report("contract.xml")))
-    return {}
+    return {"published": [file.stem for file in own]}
 
 
 def load(stage: Stage) -> Told:
     """Whether answers come fast enough, goal by goal."""
-    be_ready(stage)
+    be_released(stage)
     goals = sorted(stage.project.config.goals)
     for goal in goals:
-        default = f"--rate 50 --for 20s --budget p99={stage.project.config.goals[goal].budget_ms:g}ms,errors=0"
+        default = f"--rate 50 --for 20s --budget {limits(stage.project.config.goals[goal])}"
         reports = ["--junit", stage.report(f"load-{goal}.xml"), "--html", stage.report(f"load-{goal}.html")]
         stage.lines.rdv(*stage.in_env("load", "--goal", goal, *words("RDV_CI_LOAD", default), *reports))
     return {"goals": goals}
+
+
+def limits(goal: Goal) -> str:
+    """The budget of a load. Models that are late let the default answer, in time: few may be where models answer."""
+    models = any(tier.models for tier in goal.tiers)
+    return f"p99={goal.budget_ms:g}ms,errors=0" + (",defaults=1%" if models else "")
 
 
 def canary(stage: Stage) -> Told:

@@ -19,39 +19,48 @@ if TYPE_CHECKING:
     from rdv.serving.contracts import Contract, Violation
 
 Record = dict[str, Any]
-SCHEMA, GATEWAY = "schema", "gateway"
+SCHEMA, GATEWAY, SERVICE = "schema", "gateway", "service"
 CHECKED = ["consumer", "interaction", "against", "kept", "problem"]
 _ANSWER_S = 5.0
 
 
 def publish(project: Project, file: Path) -> list[Record]:
-    """Record a pact file for each goal that it is about; a record each."""
-    from rdv.serving.contract_shelf import Shelf, folder_contracts
+    """Record a pact file for each goal that it is about; a record each.
+
+    One whose consumer is this project is recorded as what the service that it names as provider is expected to do.
+    """
+    from rdv.serving.contract_shelf import Shelf, folder_contracts, project_name
 
     if not file.is_file():
         raise UsageError(f"{file} is no file", "name one pact file")
     (contract,) = folder_contracts(file)
-    if not contract.goals:
-        raise InputError(f"{file} asks no goal", "its paths begin with /v1/goals/GOAL/")
-    _check_goals(project, [contract])
-    shelf = Shelf.of(project)
-    published = [shelf.publish(contract, goal) for goal in contract.goals]
+    own, provider = project_name(project), ""
+    if contract.consumer == own and contract.provider != own:
+        provider = contract.provider
+    elif not contract.goals:
+        hint = f"its paths begin with /v1/goals/GOAL/; what this project expects of others names {own!r} as consumer"
+        raise InputError(f"{file} asks no goal", hint)
+    else:
+        _check_goals(project, [contract])
+    shelf = Shelf.of(project, provider)
+    published = [shelf.publish(contract, goal) for goal in contract.goals or ("",)]
     return [{**_record(row), "new": new} for row, new in published]
 
 
-def listed(project: Project, goal: str) -> list[Record]:
+def listed(project: Project, goal: str, provider: str) -> list[Record]:
     """A record for each contract that counts."""
     from rdv.serving.contract_shelf import Shelf
 
-    return [_record(row) for row in Shelf.of(project).rows(goal) if not row.withdrawn]
+    return [_record(row) for row in Shelf.of(project, provider).rows(goal) if not row.withdrawn]
 
 
-def withdraw(project: Project, consumer: str, goal: str) -> Record:
+def withdraw(project: Project, consumer: str, goal: str, provider: str) -> Record:
     """Record that a consumer expects nothing any more."""
     from rdv.cli.recorded import one_goal
     from rdv.serving.contract_shelf import Shelf
 
-    row = Shelf.of(project).withdraw(one_goal(project, goal), consumer)
+    of = goal if provider else one_goal(project, goal)
+    row = Shelf.of(project, provider).withdraw(of, consumer)
     return {"goal": row.goal, "consumer": row.consumer, "number": row.number, "withdrawn": True}
 
 
@@ -72,28 +81,56 @@ def verify(
     broken = contract_shelf.broken_contracts(project, goal, contracts)
     found = schema_records(contracts, broken)
     if contracts and not schema_only:
-        found += gateway_records(ask(project, url, contracts))
-    if junit is not None:
-        _write(junit, document(found))
-    output.rows(found, CHECKED, form, empty="no contract")
+        found += answer_records(ask_gateway(project, url, contracts), GATEWAY)
+    _show(found, junit, form)
     judge(found, broken)
 
 
-def ask(project: Project, url: str, contracts: Sequence[Contract]) -> list[Checked]:
-    """What a running gateway answers to what consumers send; Unreachable when none does."""
-    from rdv.backends import contracts_pact
-    from rdv.cli.status_views import url as running
+def verify_other(
+    project: Project, provider: str, source: Path | None, url: str, junit: Path | None, form: str
+) -> None:
+    """The same for a running service that is none of rdv's, and of which only its answers can be looked at."""
+    from rdv.serving import contract_shelf
 
-    at = (url or running(project)).rstrip("/")
+    if not url:
+        raise UsageError(f"nobody says where {provider} runs", "name its address: --url http://HOST:PORT")
+    if source:
+        contracts = [one for one in contract_shelf.folder_contracts(source) if one.provider == provider]
+    else:
+        contracts = contract_shelf.contracts_of_others(project, provider)
+    if not contracts:
+        raise InputError(f"nobody has recorded what is expected of {provider!r}", "`rdv contract publish FILE` does")
+    found = answer_records(ask(provider, url.rstrip("/"), "/", contracts), SERVICE)
+    _show(found, junit, form)
+    judge(found)
+
+
+def ask_gateway(project: Project, url: str, contracts: Sequence[Contract]) -> list[Checked]:
+    """What a running gateway answers to what consumers send; Unreachable when none does."""
+    from rdv.cli.status_views import url as running
+    from rdv.serving.contract_shelf import project_name
+
+    return ask(project_name(project), (url or running(project)).rstrip("/"), "/healthz", contracts)
+
+
+def ask(provider: str, at: str, health: str, contracts: Sequence[Contract]) -> list[Checked]:
+    """What a service answers to what consumers send; Unreachable when it does not answer at all.
+
+    health: a path that a gateway of rdv answers with 200; of any other service any answer to `/` will do.
+    """
+    from rdv.backends import contracts_pact
+
     try:
-        with urllib.request.urlopen(f"{at}/healthz", timeout=_ANSWER_S):
+        with urllib.request.urlopen(at + health, timeout=_ANSWER_S):
             pass
     except urllib.error.HTTPError as error:
-        raise Unreachable(f"{at}/healthz answers {error.code}", "is it a gateway of rdv?") from None
+        if health != "/":
+            raise Unreachable(f"{at}{health} answers {error.code}", "is it a gateway of rdv?") from None
     except (OSError, ValueError) as error:
-        raise Unreachable(f"{at} does not answer: {getattr(error, 'reason', error)}", "`rdv serve`") from None
+        hint = "`rdv serve`" if health != "/" else f"start {provider}, or name another --url"
+        raise Unreachable(f"{at} does not answer: {getattr(error, 'reason', error)}", hint) from None
     files = {f"{one.consumer} {one.digest}": one.data for one in contracts}
-    return contracts_pact.verify(project.config.project or project.folder.name, at, files)
+    return contracts_pact.verify(provider, at, files)
 
 
 def schema_records(contracts: Sequence[Contract], broken: Sequence[Violation]) -> list[Record]:
@@ -116,13 +153,13 @@ def schema_records(contracts: Sequence[Contract], broken: Sequence[Violation]) -
     ]
 
 
-def gateway_records(checked: Sequence[Checked]) -> list[Record]:
-    """A record an interaction, as a gateway answered; one that is still pending may fail."""
+def answer_records(checked: Sequence[Checked], against: str) -> list[Record]:
+    """A record an interaction, as who was asked answered; one that is still pending may fail."""
     return [
         {
             "consumer": one.consumer,
             "interaction": one.interaction,
-            "against": GATEWAY,
+            "against": against,
             "kept": not one.problem or one.pending,
             "problem": f"pending: {one.problem}" if one.pending and one.problem else one.problem,
             "seconds": one.seconds,
@@ -144,7 +181,7 @@ def document(found: Sequence[Record]) -> bytes:
     return xml.document("rdv contract", cases, {"interactions": len(found)})
 
 
-def judge(found: Sequence[Record], broken: Sequence[Violation]) -> None:
+def judge(found: Sequence[Record], broken: Sequence[Violation] = ()) -> None:
     """Return when everything is kept; else Refused names the first consumer that is broken, and where."""
     missed = [one for one in found if not one["kept"]]
     if not missed:
@@ -175,6 +212,12 @@ def _record(row: Row) -> Record:
         "interactions": row.interactions,
         "digest": row.digest[:12],
     }
+
+
+def _show(found: Sequence[Record], junit: Path | None, form: str) -> None:
+    if junit is not None:
+        _write(junit, document(found))
+    output.rows(found, CHECKED, form, empty="no contract")
 
 
 def _write(file: Path, data: bytes) -> None:

@@ -26,14 +26,25 @@ class PolicyChange(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """A contract that counted when something was planned. digest: of its file."""
+
+    consumer: str
+    digest: str
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done, in this order: parent jobs, serving jobs, policies."""
+    """What is to be done, in this order: parent jobs, serving jobs, policies.
+
+    contracts: what consumers expected then, all of which it keeps; None where it keeps nothing, for it takes all away.
+    """
 
     project: str
     env: str
     jobs: tuple[JobChange, ...] = ()
     services: tuple[ServiceChange, ...] = ()
     policies: tuple[PolicyChange, ...] = ()
+    contracts: tuple[Recorded, ...] | None = None
 
     @property
     def changes(self) -> int:
@@ -74,6 +85,14 @@ def check_services(plan: Plan, now: Sequence[ServiceChange]) -> None:
     for change in plan.services:
         if indexes.get(change.job, 0) != change.index:
             raise LostRace(f"{change.name} was changed after it was planned", "plan again")
+
+
+def check_contracts(plan: Plan, now: Sequence[Recorded]) -> None:
+    """Return when consumers expect what they expected; now: what counts at this moment. LostRace names one else."""
+    moved = sorted(set(plan.contracts or ()) ^ set(now))
+    if moved:
+        who = moved[0].consumer
+        raise LostRace(f"consumer {who!r} expects something else than when this was planned", "plan again")
 
 
 def begin(plan: Plan, services: Services) -> list[Applied]:

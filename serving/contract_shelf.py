@@ -1,6 +1,7 @@
-"""Where a project keeps what its consumers expect: create-only rows of its artifact store, a folder beside rdv.toml.
+"""Where it is kept what consumers expect: create-only rows of an artifact store, folders beside rdv.toml.
 
-`@contracts/<project>/<goal>/<consumer>/<number>`: the newest of a consumer and goal counts; `{}` withdraws it.
+`@contracts/<provider>/<goal>/<consumer>/<number>`: the newest of a consumer and goal counts; `{}` withdraws it. The
+provider is a project, or a service that projects call, which has no goals.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from rdv.serving.contracts import Contract, Violation, read_contract, strangers,
 PREFIX = "@contracts/"
 WITHDRAWN = b"{}"
 FOLDER = "contracts/consumers"
+OWN_FOLDER = "contracts/own"
+_NO_GOAL = "@"
+"""The segment of those who have no goals; no name is encoded as this."""
 _PLAIN = re.compile(rb"[A-Za-z0-9._-]")
 _MAX_NAME = 200
 _TAKEN = (".", "..", "attempts", "manifest.json")
@@ -27,7 +31,10 @@ _TAKEN = (".", "..", "attempts", "manifest.json")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A contract in the store. number: 1 for a consumer's first with this goal; withdrawn: it expects nothing now."""
+    """A contract in the store. goal: empty for a service without goals. number: 1 for a consumer's first with it;
+
+    withdrawn: it expects nothing now.
+    """
 
     goal: str
     consumer: str
@@ -38,15 +45,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shelf:
-    """The contracts of one project in a store, which others may use as well."""
+    """What is expected of one provider, in a store that others may use as well."""
 
-    def __init__(self, blobs: Blobs, project: str) -> None:
-        self._blobs, self._prefix = blobs, f"{PREFIX}{_encoded(project)}/"
+    def __init__(self, blobs: Blobs, provider: str) -> None:
+        self._blobs, self._prefix = blobs, f"{PREFIX}{_encoded(provider)}/"
 
     @classmethod
-    def of(cls, project: Project) -> Shelf:
-        """The shelf of a project in its environment's store."""
-        return cls(select.blobs(project), project.config.project or project.folder.name)
+    def of(cls, project: Project, provider: str = "") -> Shelf:
+        """The shelf of a provider in the store of a project's environment; by default the project's own."""
+        return cls(select.blobs(project), provider or project_name(project))
 
     def publish(self, contract: Contract, goal: str) -> tuple[Row, bool]:
         """Make a contract the one that counts for its consumer and a goal; its row, and whether that was new.
@@ -64,7 +71,8 @@ class Shelf:
         """Have a consumer expect nothing of a goal any more; NotFound when it does not expect anything."""
         number, data = self._newest(goal, consumer)
         if data in (b"", WITHDRAWN):
-            raise NotFound(f"consumer {consumer!r} has no contract with {goal}", "see `rdv contract list`")
+            told = f"consumer {consumer!r} has no contract{f' with {goal}' if goal else ''}"
+            raise NotFound(told, "see `rdv contract list`")
         self._blobs.create(self._key(goal, consumer, number + 1), WITHDRAWN)
         return Row(goal=goal, consumer=consumer, number=number + 1, digest="", interactions=0, withdrawn=True)
 
@@ -91,7 +99,8 @@ class Shelf:
         for (at, consumer), key in newest.items():
             data = self._blobs.read(key)
             if data is not None:
-                made.append((_decoded(at), _decoded(consumer), int(key.rpartition("/")[2]), key, data))
+                of = "" if at == _NO_GOAL else _decoded(at)
+                made.append((of, _decoded(consumer), int(key.rpartition("/")[2]), key, data))
         return made
 
     def _newest(self, goal: str, consumer: str) -> tuple[int, bytes]:
@@ -104,7 +113,12 @@ class Shelf:
         name = _encoded(consumer)
         if len(name) > _MAX_NAME:
             raise InputError(f"the consumer's name {consumer[:40]!r}... is too long", f"at most {_MAX_NAME} characters")
-        return f"{self._prefix}{_encoded(goal)}/{name}/" + (f"{number:08d}" if number else "")
+        return f"{self._prefix}{_encoded(goal) if goal else _NO_GOAL}/{name}/" + (f"{number:08d}" if number else "")
+
+
+def project_name(project: Project) -> str:
+    """What a project is called in contracts, as a provider and as a consumer."""
+    return project.config.project or project.folder.name
 
 
 def folder_contracts(path: Path) -> list[Contract]:
@@ -119,12 +133,25 @@ def folder_contracts(path: Path) -> list[Contract]:
     return found
 
 
-def all_contracts(project: Project, goal: str = "") -> list[Contract]:
-    """What is recorded for a project: in its environment's store and in `contracts/consumers`, each once."""
-    folder = project.folder / FOLDER
-    local = folder_contracts(folder) if folder.is_dir() and any(folder.rglob("*.json")) else []
-    stored = Shelf.of(project).contracts(goal)
-    found = {one.data: one for one in [*local, *stored] if not goal or goal in one.goals}
+def contracts_of_others(project: Project, provider: str) -> list[Contract]:
+    """What is recorded for a service that projects call: in the store, and in `contracts/own`, each once."""
+    local = [one for one in _local(project, OWN_FOLDER) if one.provider == provider]
+    return list({one.data: one for one in [*local, *Shelf.of(project, provider).contracts()]}.values())
+
+
+def _local(project: Project, name: str) -> list[Contract]:
+    """The contracts in a folder of a project, which need not be there."""
+    folder = project.folder / name
+    return folder_contracts(folder) if folder.is_dir() and any(folder.rglob("*.json")) else []
+
+
+def all_contracts(project: Project, goal: str = "", stored: bool = True) -> list[Contract]:
+    """What is recorded for a project: in its environment's store and in `contracts/consumers`, each once.
+
+    stored: whether the store is asked at all.
+    """
+    local, kept = _local(project, FOLDER), Shelf.of(project).contracts(goal) if stored else []
+    found = {one.data: one for one in [*local, *kept] if not goal or goal in one.goals}
     return list(found.values())
 
 
@@ -143,7 +170,7 @@ def broken_contracts(project: Project, goal: str = "", contracts: list[Contract]
 
 
 def _row(goal: str, contract: Contract, number: int) -> Row:
-    count = sum(one.goal == goal for one in contract.interactions)
+    count = sum(one.goal == goal for one in contract.interactions) if goal else len(contract.interactions)
     return Row(goal=goal, consumer=contract.consumer, number=number, digest=contract.digest, interactions=count)
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -220,6 +221,32 @@ def authorities() -> Any:
 def issuers() -> Any:
     """The module with who signs id_tokens for tests."""
     return _module("issuers", "issuer.py")
+
+
+@pytest.fixture
+def issuer(issuers: Any, tmp_path: Path, require: Callable[..., str]) -> Iterator[Any]:
+    """Who signs id_tokens."""
+    require("openssl", remedy="apt-get install -y openssl")
+    made = issuers.Issuer(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def repositories() -> Any:
+    """The module with projects in repositories, which tests of pipelines and of images share."""
+    return _module("repositories", "scenario", "gitlab", "repository.py")
+
+
+@pytest.fixture(scope="session")
+def gitlab_ci_local(is_live: bool) -> str:
+    """The program that runs pipelines, fetched when it is not there and live tests are asked for."""
+    if not is_live:
+        pytest.skip("needs gitlab-ci-local; type: make test-cluster")
+    program = Path(__file__).parents[1] / "ci/gitlab_ci_local"
+    made = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip().splitlines()[-1]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from rdv.cli import ci_image, ci_stages
@@ -14,6 +15,7 @@ from rdv.cli.ci_lines import Lines
 from rdv.cli.ci_login import check_id_token, logged_in, places
 from rdv.cli.ci_package import refusal
 from rdv.cli.main import main
+from rdv.config import Goal, Tier
 from rdv.errors import Exit, LostRace, NotAuthorised, RdvError, Unreachable, UsageError
 from rdv.settings import load_project
 
@@ -93,6 +95,47 @@ def test_the_same_content_is_the_same_wherever_it_was_merged(shop: Path) -> None
     assert (before.commit != after.commit, before.tree) == (True, after.tree)
     assert ci_image.image_tag("My Shop", before.tree, "") == f"my-shop:{after.tree[:16]}"
     assert ci_image.image_tag("x", after.tree, "r.example:5000/a/b") == f"r.example:5000/a/b:{after.tree[:16]}"
+
+
+def test_a_tag_is_trained_for_the_day_of_its_content(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The period is that of the first commit with the content, however late it is merged; on a schedule it is now's."""
+    (shop / "note").touch()
+    git(shop, "add", "note")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-03-04T23:30:00-02:00")
+    git(shop, "commit", "-q", "-m", "two")
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-03-09T10:00:00+00:00")
+    git(shop, "commit", "-q", "--allow-empty", "-m", "merged")
+    stage = ci_stages.Stage(load_project(shop), "train", "staging", content(shop), {})
+    monkeypatch.delenv("CI_PIPELINE_SOURCE", raising=False)
+    assert ci_stages.period(stage) == ["--date", "2026-03-04T23:30:00-02:00"]
+    monkeypatch.setenv("CI_PIPELINE_SOURCE", "schedule")
+    assert ci_stages.period(stage) == []
+
+
+def test_defaults_are_few_where_models_answer() -> None:
+    """The load's budget is the goal's own; a goal without models answers its default, and may."""
+    goal = Goal(schema="s.json", budget_ms=80.0, default=0.5)
+    assert ci_stages.limits(goal) == "p99=80ms,errors=0"
+    models = msgspec.structs.replace(goal, tiers=(Tier(until_ms=60.0, models=("churn/a",)),))
+    assert ci_stages.limits(models) == "p99=80ms,errors=0,defaults=1%"
+
+
+def test_what_another_pipeline_released_is_not_taken_for_ones_own(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staging that serves another version than this pipeline released there is a lost race that says what to do."""
+    before = {"staging": {"released": {"churn/lightgbm": {"version": "v1"}}}}
+    stage = ci_stages.Stage(load_project(shop), "load", "staging", content(shop), before)
+
+    def serving(*versions: str) -> None:
+        models = {"churn/lightgbm": {"replicas": [{"version": one} for one in versions]}, "churn/x": {"replicas": []}}
+        view = {"gateways": [{"goals": {"churn": {"models": models}}}]}
+        monkeypatch.setattr(stage.lines, "told", lambda *arguments: view)
+
+    for well in (("v1", "v1"), ()):
+        serving(*well)
+        ci_stages.be_released(stage)
+    serving("v1", "v2")
+    with pytest.raises(LostRace, match="serves v2 of churn/lightgbm, and this pipeline released v1; run the job of"):
+        ci_stages.be_released(stage)
 
 
 def test_what_is_not_committed_is_not_built(shop: Path, said: Callable[..., tuple[int, str]]) -> None:

@@ -43,6 +43,26 @@ def problem(folder: Path, what: str, capsys: pytest.CaptureFixture[str]) -> str:
     return str(json.loads(capsys.readouterr().out)[0]["problem"])
 
 
+def test_a_contract_that_the_schemas_break_is_found(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A contract in the folder that a schema does not bear, and one of another goal, are told by consumer."""
+    request = {"method": "POST", "path": "/v1/goals/churn/score", "body": {"customer": "c1"}}
+    told = {
+        "consumer": {"name": "web"},
+        "provider": {"name": "shop"},
+        "interactions": [{"description": "a score", "request": request, "response": {"status": 200}}],
+    }
+    file = made / "contracts/consumers/web.json"
+    file.parent.mkdir(parents=True)
+    assert main(["check", "contracts", "--project", str(made)]) == Exit.OK
+    file.write_text(json.dumps(told))
+    assert "consumer 'web' of goal 'churn': field plan" in problem(made, "contracts", capsys)
+    request["path"] = "/v1/goals/fraud/score"
+    file.write_text(json.dumps(told))
+    assert "consumer 'web' of goal 'fraud'" in problem(made, "contracts", capsys)
+    file.write_text("{}")
+    assert "is no pact file" in problem(made, "contracts", capsys)
+
+
 def test_a_job_file_is_read_as_hcl() -> None:
     """Brackets within strings, comments and heredocs do not count."""
     assert hcl_problem(JOB) == ""

@@ -16,7 +16,7 @@ from rdv.cli.applying import make_plan
 from rdv.config import Config, Goal, Project
 from rdv.errors import InputError, NotFound, RdvError, Refused
 from rdv.schema import GoalSchema, compile_schema, probes
-from rdv.serving.contract_shelf import Shelf, all_contracts, broken_contracts
+from rdv.serving.contract_shelf import Shelf, all_contracts, broken_contracts, contracts_of_others
 from rdv.serving.contracts import Contract, read_contract, strangers, violations
 
 SCHEMA: dict[str, Any] = {
@@ -267,6 +267,19 @@ def test_a_project_is_held_to_its_store_and_its_folder(tmp_path: Path) -> None:
     told = broken_contracts(project)
     assert sorted((one.consumer, one.field) for one in told) == [("app", "plan"), ("web shop", "plan")]
     assert "consumer 'app' of goal 'churn': field plan" in [one for one in told if one.consumer == "app"][0].sentence()
+
+
+def test_what_is_expected_of_others_lies_apart(tmp_path: Path) -> None:
+    """A service without goals has a shelf of its own in the store; what is recorded there breaks no goal of ours."""
+    project = Project(tmp_path, Config(project="shop", goals={"churn": GOAL}))
+    asks = contract(interaction(path="/rates/c1"), consumer="shop")
+    row, new = Shelf.of(project, "rates").publish(asks, "")
+    assert (row.goal, row.consumer, row.interactions, new) == ("", "shop", 1, True)
+    assert [one.goal for one in Shelf.of(project, "rates").rows()] == [""]
+    assert [one.digest for one in contracts_of_others(project, "rates")] == [asks.digest]
+    assert (all_contracts(project), contracts_of_others(project, "else")) == ([], [])
+    assert Shelf.of(project, "rates").withdraw("", "shop").withdrawn
+    assert contracts_of_others(project, "rates") == []
 
 
 def test_a_goal_that_is_gone_breaks_its_consumers(tmp_path: Path) -> None:

@@ -11,7 +11,16 @@ from rdv.backends.ports import JobChange
 from rdv.backends.ports_services import Applied, ServiceChange
 from rdv.config import Config, Environment, Goal, Model, Project, Serve
 from rdv.errors import ConfigError, LostRace
-from rdv.releases.service_plan import Plan, begin, begin_parents, check_services, decode_plan, encode_plan
+from rdv.releases.service_plan import (
+    Plan,
+    Recorded,
+    begin,
+    begin_parents,
+    check_contracts,
+    check_services,
+    decode_plan,
+    encode_plan,
+)
 from rdv.serving.project_file import decode_project
 from rdv.serving.service_jobs import service_jobs
 
@@ -41,6 +50,16 @@ def test_moved_state_is_refused() -> None:
     for now in ([msgspec.structs.replace(CHANGE, index=8)], []):
         with pytest.raises(LostRace, match="gateway"):
             check_services(PLAN, now)
+
+
+def test_another_expectation_is_moved_state() -> None:
+    """A contract that was recorded, withdrawn or replaced since the plan was made loses the race, with its consumer."""
+    web, app = Recorded(consumer="web", digest="a"), Recorded(consumer="app", digest="b")
+    plan = msgspec.structs.replace(PLAN, contracts=(web,))
+    check_contracts(decode_plan(encode_plan(plan), "shop", "dev"), [web])
+    for now, consumer in (([web, app], "app"), ([], "web"), ([Recorded(consumer="web", digest="c")], "web")):
+        with pytest.raises(LostRace, match=f"consumer '{consumer}' expects something else"):
+            check_contracts(plan, now)
 
 
 def test_what_is_on_its_way_is_followed_though_nothing_differs() -> None:

@@ -12,7 +12,7 @@ from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, serv
 from rdv.backends.services_nomad_canaries import NomadCanaries, before_pin, pinned, state_of
 from rdv.backends.services_nomad_child import listens
 from rdv.backends.services_nomad_files import bring, brings, carry, failure, source
-from rdv.backends.services_nomad_follow import Following, deployment_mark
+from rdv.backends.services_nomad_follow import Following, cause, deployment_mark
 from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, tries, why
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Refused, RolloutFailed, Unreachable
 from rdv.manifest import FileEntry, Manifest, ModelInfo
@@ -274,6 +274,21 @@ def test_a_failed_change_says_how_to_try_it_again() -> None:
     """The spec would be the same, so another word is needed."""
     with pytest.raises(RolloutFailed, match="--anew"):
         followed("failed")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        ([], ""),
+        (["a1: gateway: Terminated: Exit Code: 3"], " (a1: gateway: Terminated: Exit Code: 3)"),
+        (["a1: Failed tasks"], " (a1: Failed tasks)"),
+        (["a1: Failed tasks", "a1: Terminated", "a1 | no", "a1 |  ", "b2: Terminated", "b2 | no module"],
+         " (a1: Terminated, and its last line is 'no module')"),
+    ],
+)  # fmt: skip
+def test_a_failure_is_told_in_one_sentence(reasons: list[str], told: str) -> None:
+    """Of many events and lines of a failed change, the first event and the last line stand in its error."""
+    assert cause(reasons) == told
 
 
 def test_canaries_that_wait_for_a_decision_are_nobodys_change() -> None:

@@ -4,7 +4,8 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -118,15 +119,46 @@ def rate(request):
 """
 
 
-def test_what_a_lookup_needs_of_others_becomes_a_contract(new_project: Any, require: Callable[..., str]) -> None:
-    """The scaffold's example, as a test of the project, passes and leaves a pact for the other side to verify."""
+RATES = """
+import http.server, json, sys
+class Rates(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({sys.argv[1]: 0.25}).encode()
+        self.send_response(200 if self.path.startswith("/rates/") else 404)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *parts): pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Rates)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def rates(field: str) -> Iterator[str]:
+    """The address of a service that answers rates in that field."""
+    argv = [sys.executable, "-P", "-c", RATES, field]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.kill()
+
+
+def test_another_service_is_held_to_what_a_lookup_needs(new_project: Any, require: Callable[..., str]) -> None:
+    """The scaffold's example, as a test of the project, passes and leaves a pact, which is recorded; the other service
+
+    keeps it as it runs, and breaks it by field when it answers otherwise. No goal of the project is held to it.
+    """
+    rdv = new_project
     require("pact", remedy="pip install pact-python")
     folder = new_project.folder
     (example,) = re.findall(r"```python\n(.*?)```", folder.joinpath("contracts", "README.md").read_text(), re.DOTALL)
     (folder / "lookups.py").write_text(LOOKUPS)
     (folder / "tests" / "test_lookups.py").write_text(example)
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:xdist", "tests/test_lookups.py"],
+        [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:xdist", "tests/test_lookups.py"],
         cwd=folder, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -134,3 +166,19 @@ def test_what_a_lookup_needs_of_others_becomes_a_contract(new_project: Any, requ
     told = json.loads(made.read_text())
     assert (told["consumer"]["name"], told["provider"]["name"]) == ("shop", "rates")
     assert told["interactions"][0]["request"]["path"] == "/rates/c1"
+
+    (row,) = rdv.json("contract", "publish", str(made))
+    assert (row["goal"], row["consumer"], row["new"]) == ("", "shop", True)
+    assert (rdv.json("contract", "list"), len(rdv.json("contract", "list", "--provider", "rates"))) == ([], 1)
+    made.unlink()
+    asked = ("contract", "verify", "--provider", "rates")
+    with rates("rate") as url:
+        assert [(one["against"], one["kept"]) for one in rdv.json(*asked, "--url", url)] == [("service", True)]
+    assert rdv(*asked, "--url", url).returncode == Exit.UNREACHABLE
+    with rates("price") as url:
+        refused = rdv(*asked, "--url", url, "--junit", "rates.xml")
+    assert refused.returncode == Exit.REFUSED
+    assert "consumer 'shop': in 'the rate of a customer'" in refused.stderr
+    assert "rate" in refused.stderr.splitlines()[-1]
+    assert b"<failure" in (folder / "rates.xml").read_bytes()
+    assert rdv(*asked).returncode == rdv(*asked[:3], "nobody", "--url", url).returncode == Exit.USAGE

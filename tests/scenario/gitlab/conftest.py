@@ -1,29 +1,25 @@
-"""GitLab's pipelines without a GitLab: gitlab-ci-local runs them, and an issuer of the tests signs their id_tokens."""
+"""GitLab's pipelines without a GitLab: projects whose pipelines are run by gitlab-ci-local."""
 
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def gitlab_ci_local(is_live: bool) -> str:
-    """The program, which is fetched when it is not there and live tests are asked for."""
-    if not is_live:
-        pytest.skip("needs gitlab-ci-local; type: make test-cluster")
-    made = subprocess.run([ROOT / "ci/gitlab_ci_local"], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    return made.stdout.strip().splitlines()[-1]
+from rdv.ids import short_id
 
 
 @pytest.fixture
-def issuer(issuers: Any, tmp_path: Path, require: Callable[..., str]) -> Iterator[Any]:
-    """Who signs id_tokens."""
-    require("openssl", remedy="apt-get install -y openssl")
-    made = issuers.Issuer(tmp_path)
-    yield made
-    made.close()
+def new_repository(repositories: Any, gitlab_ci_local: str, tmp_path: Path) -> Callable[..., Any]:
+    """new_repository(template): a new project that has no cluster."""
+    return lambda template: repositories.Repository(tmp_path / f"t{short_id()}", gitlab_ci_local, template)
+
+
+@pytest.fixture
+def new_deployed(
+    repositories: Any, dev_cluster: Any, issuer: Any, gitlab_ci_local: str, tmp_path: Path
+) -> Callable[..., Any]:
+    """new_deployed(template=, more=): a new project on the session's cluster. more: the end of its rdv.toml."""
+    return lambda **how: repositories.Deployed(
+        tmp_path / f"t{short_id()}", gitlab_ci_local, dev_cluster, issuer, **how
+    )
