@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rdv.backends.diagnosis import Seen
 
 _STORES = ("artifacts", "intermediate")
-_PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad", "catalog": "consul"}
+_PORTS = {"registry": "consul", "secrets": "vault", "cluster": "nomad", "services": "nomad", "catalog": "consul"}
 
 
 def has_servers(project: Project) -> bool:
@@ -44,6 +44,9 @@ def diagnose(project: Project, environ: Mapping[str, str]) -> Iterator[Seen]:
         sizes = project.config.train.memory_mb
         found = diagnosis_nomad.diagnose(cluster, environ, project.env, sizes, project.folder)
         yield from _guarded("nomad", found)
+    if place := _server_place(project, "services", "nomad"):
+        found = diagnosis_nomad.diagnose_services(place, environ, project.config.serve.proxies)
+        yield from _guarded("services", found)
     for setting, place in _stores(project).items():
         yield from _guarded(setting, _store(project, environ, setting, place))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,31 +24,60 @@ def diagnose(
     classes_mb: the sizes of steps. folder: of the project whose environment is named env.
     """
     namespace, options = options_of(place)
-    address = options.get("address") or environ.get("NOMAD_ADDR", "http://127.0.0.1:4646")
-    server = Asked("nomad", address, "X-Nomad-Token", token_of(options, environ, "NOMAD_TOKEN"))
-    told = server.ask("/v1/status/leader", known=False)
-    if not told.ok or not told.body:
-        found = told.said if not told.ok else f"{address} has no leader"
-        yield Seen("nomad", False, found, server.remedy(_START))
+    server = _server("nomad", options, environ)
+    if not (yield from _answers(server)):
         return
-    yield Seen("nomad", True, f"{address}, led by {told.body}")
-    yield server.clock(told)
-    strangers = server.ask("/v1/acl/policies", known=False)
-    on = strangers.status != 400
-    off = "access control is off: anybody may run anything"
-    yield Seen("nomad acl", on, "on" if on else off, "set acl.enabled on servers and clients: nomad acl bootstrap")
-    own = server.ask("/v1/acl/token/self")
-    if on and not own.ok:
-        yield Seen("nomad token", False, f"it is refused: {own.said}", server.remedy(_TOKEN))
-        return
-    if on:
-        yield from _token(server, own)
     wanted = [namespace or "default", *filter(None, [options.get("pipelines")])]
     yield _namespaces(server, wanted)
-    yield _rights(server, wanted)
+    yield _rights(server, wanted, ("look at jobs", "dispatch", "register and stop jobs"))
     yield isolation(options)
     yield from _nodes(server, options.get("driver", ""))
     yield _parents(place, classes_mb, folder, env)
+
+
+def diagnose_services(place: str, environ: Mapping[str, str], proxies: int) -> Iterator[Seen]:
+    """Whether the Nomad of the serving jobs answers, lets this token apply them, and has nodes that can run them.
+
+    proxies: how many there are to be.
+    """
+    namespace, options = options_of(place)
+    server = _server("services", options, environ)
+    if not (yield from _answers(server)):
+        return
+    yield _namespaces(server, [namespace or "default"])
+    yield _rights(server, [namespace or "default"], ("look at jobs", "register and stop jobs"))
+    yield from _nodes(server, options.get("driver", ""))
+    if proxies and options.get("driver") == "docker":
+        image = options.get("proxy_image", "")
+        remedy = "add proxy_image=NAME:TAG to the place, an image with nginx in it, or set serve.proxies to 0"
+        yield Seen("services proxy", bool(image), image or "no image is named for the proxies", remedy)
+
+
+def _server(name: str, options: Mapping[str, str], environ: Mapping[str, str]) -> Asked:
+    address = options.get("address") or environ.get("NOMAD_ADDR", "http://127.0.0.1:4646")
+    return Asked(name, address, "X-Nomad-Token", token_of(options, environ, "NOMAD_TOKEN"))
+
+
+def _answers(server: Asked) -> Generator[Seen, None, bool]:
+    """Whether it answers, refuses strangers, and takes this token; whether there is more to ask of it."""
+    told = server.ask("/v1/status/leader", known=False)
+    if not told.ok or not told.body:
+        found = told.said if not told.ok else f"{server.address} has no leader"
+        yield Seen(server.name, False, found, server.remedy(_START))
+        return False
+    yield Seen(server.name, True, f"{server.address}, led by {told.body}")
+    yield server.clock(told)
+    strangers = server.ask("/v1/acl/policies", known=False)
+    on = strangers.status != 400
+    found = "on" if on else "access control is off: anybody may run anything"
+    yield Seen(f"{server.name} acl", on, found, "set acl.enabled on servers and clients: nomad acl bootstrap")
+    own = server.ask("/v1/acl/token/self")
+    if on and not own.ok:
+        yield Seen(f"{server.name} token", False, f"it is refused: {own.said}", server.remedy(_TOKEN))
+        return False
+    if on:
+        yield from _token(server, own)
+    return True
 
 
 def isolation(options: Mapping[str, str]) -> Seen:
@@ -64,14 +93,14 @@ def isolation(options: Mapping[str, str]) -> Seen:
 def _token(server: Asked, own: Told) -> Iterator[Seen]:
     """Whether the token is valid, and its policies exist: a token keeps the name of one that was deleted."""
     if own.body["Type"] == "management":
-        yield Seen("nomad token", True, "valid, and may do everything: a token with less is safer")
+        yield Seen(f"{server.name} token", True, "valid, and may do everything: a token with less is safer")
         return
     policies = list(own.body.get("Policies") or ())
-    yield Seen("nomad token", True, f"valid, with {', '.join(policies) or 'no policy of its own'}")
+    yield Seen(f"{server.name} token", True, f"valid, with {', '.join(policies) or 'no policy of its own'}")
     gone = [name for name in policies if server.ask(f"/v1/acl/policy/{name}").status == 404]
     remedy = server.remedy(f"type: nomad acl policy apply {gone[0]} FILE") if gone else ""
     found = f"{', '.join(gone)} is not there any more" if gone else ", ".join(policies) or "none"
-    yield Seen("nomad policies", not gone, found, remedy)
+    yield Seen(f"{server.name} policies", not gone, found, remedy)
 
 
 def _namespaces(server: Asked, names: list[str]) -> Seen:
@@ -80,41 +109,41 @@ def _namespaces(server: Asked, names: list[str]) -> Seen:
     refused = [name for name, one in told.items() if one.status == 403]
     if missing:
         remedy = server.remedy(f"type: nomad namespace apply -address={server.address} {missing[0]}")
-        return Seen("nomad namespaces", False, f"{', '.join(missing)} is not there", remedy)
+        return Seen(f"{server.name} namespaces", False, f"{', '.join(missing)} is not there", remedy)
     if refused:
-        return Seen("nomad namespaces", None, f"this token may not see {', '.join(refused)}")
-    return Seen("nomad namespaces", True, ", ".join(names))
+        return Seen(f"{server.name} namespaces", None, f"this token may not see {', '.join(refused)}")
+    return Seen(f"{server.name} namespaces", True, ", ".join(names))
 
 
-def _rights(server: Asked, namespaces: list[str]) -> Seen:
-    """Whether the token may look at, dispatch and register jobs; asked for in ways that change nothing."""
+def _rights(server: Asked, namespaces: list[str], wanted: Sequence[str]) -> Seen:
+    """Whether the token may do with jobs what is wanted; asked for in ways that change nothing."""
     missing = []
     task = {"Name": "t", "Driver": "raw_exec", "Config": {"command": "/bin/true"}}
     groups = [{"Name": "g", "Tasks": [task]}]  # a job that is not valid is refused whoever plans it
     for name in namespaces:
         at = f"?namespace={name}"
         job = {"ID": "rdv-doctor", "Type": "batch", "Namespace": name, "Datacenters": ["*"], "TaskGroups": groups}
-        asked = {
-            "look at jobs": server.ask(f"/v1/jobs{at}&prefix=rdv-doctor"),
-            "dispatch": server.ask(f"/v1/job/rdv-doctor/dispatch{at}", "POST", {"Meta": {}}),
-            "register and stop jobs": server.ask(f"/v1/job/rdv-doctor/plan{at}", "POST", {"Job": job}),
+        asked: dict[str, tuple[str, str, Any]] = {
+            "look at jobs": (f"/v1/jobs{at}&prefix=rdv-doctor", "GET", None),
+            "dispatch": (f"/v1/job/rdv-doctor/dispatch{at}", "POST", {"Meta": {}}),
+            "register and stop jobs": (f"/v1/job/rdv-doctor/plan{at}", "POST", {"Job": job}),
         }
-        missing += [f"{what} in {name}" for what, told in asked.items() if told.status == 403]
+        missing += [f"{what} in {name}" for what in wanted if server.ask(*asked[what]).status == 403]
     rules = "list-jobs, read-job, dispatch-job, submit-job, read-logs, read-fs"
     remedy = server.remedy(f"give the token a policy with these capabilities: {rules}")
-    found = f"may not {', '.join(missing)}" if missing else "look at, dispatch, register and stop jobs"
-    return Seen("nomad rights", not missing, found, remedy)
+    found = f"may not {', '.join(missing)}" if missing else ", ".join(wanted)
+    return Seen(f"{server.name} rights", not missing, found, remedy)
 
 
 def _nodes(server: Asked, driver: str) -> Iterator[Seen]:
     """Whether a node is ready, has room on its disk, and runs what the place asks for, if anything."""
     told = server.ask("/v1/nodes")
     if not told.ok:
-        yield Seen("nomad nodes", None, f"this token may not see them: {told.said}")
+        yield Seen(f"{server.name} nodes", None, f"this token may not see them: {told.said}")
         return
     ready = [one for one in told.body if one["Status"] == "ready" and one["SchedulingEligibility"] == "eligible"]
     start = server.remedy("start a client: nomad agent -client, and see `nomad node status`")
-    yield Seen("nomad nodes", bool(ready), f"{len(ready)} of {len(told.body)} are ready", start)
+    yield Seen(f"{server.name} nodes", bool(ready), f"{len(ready)} of {len(told.body)} are ready", start)
     if not ready:
         return
     yield _disk(server, ready)
@@ -123,7 +152,7 @@ def _nodes(server: Asked, driver: str) -> Iterator[Seen]:
     able = [one for one in ready if (one.get("Drivers") or {}).get(driver, {}).get("Healthy")]
     found = f"{driver} works on {len(able)} of {len(ready)} nodes"
     remedy = f"see `nomad node status -verbose`, or choose another driver than {driver}"
-    yield Seen("nomad driver", bool(able), found, remedy)
+    yield Seen(f"{server.name} driver", bool(able), found, remedy)
 
 
 def _disk(server: Asked, nodes: list[Mapping[str, Any]]) -> Seen:
@@ -136,9 +165,10 @@ def _disk(server: Asked, nodes: list[Mapping[str, Any]]) -> Seen:
             if disk["Available"] < min(_FREE_BYTES, _FREE_SHARE * disk["Size"]):
                 full.append(f"{node['Name']} has {disk['Available'] / 1e9:.1f} GB free")
     if not least:
-        return Seen("nomad disk", None, "no node tells how full its disk is")
+        return Seen(f"{server.name} disk", None, "no node tells how full its disk is")
     found = "; ".join(full) or f"at least {min(least) / 1e9:.0f} GB free on {len(least)} nodes"
-    return Seen("nomad disk", not full, found, "free some on that node; `nomad system gc` removes what has ended")
+    remedy = "free some on that node; `nomad system gc` removes what has ended"
+    return Seen(f"{server.name} disk", not full, found, remedy)
 
 
 def _parents(place: str, classes_mb: Sequence[int], folder: Path, env: str) -> Seen:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -34,6 +35,15 @@ _OPTIONS = (
 )  # fmt: skip
 DRIVERS = ("raw_exec", "exec", "docker")
 _TOKEN_HINT = "set NOMAD_TOKEN, or name a file in the place: ?token_file=PATH"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Nomad's plan of a job: the index of the one that is there (0: none), the difference, and all that it told."""
+
+    index: int
+    diff: dict[str, Any]
+    told: dict[str, Any]
 
 
 class NomadApi:
@@ -64,11 +74,11 @@ class NomadApi:
         job["ID"] = job["Name"] = job_id
         return job
 
-    def plan(self, job: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """What submitting a job would change: the index of the one that is there (0: none) and the difference."""
+    def plan(self, job: dict[str, Any]) -> Planned:
+        """What submitting a job would change."""
         with self._translated(f"job {job['ID']}"):
             answer = self._nomad.job.plan_job(job["ID"], {"Job": job}, diff=True)
-        return int(answer["JobModifyIndex"]), answer["Diff"]
+        return Planned(int(answer["JobModifyIndex"]), answer["Diff"], answer)
 
     def submit(self, job: dict[str, Any], index: int | None = None) -> None:
         """Register a job; with an index only over the job of that index (0: only as a new one), else LostRace."""

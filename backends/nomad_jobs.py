@@ -96,8 +96,8 @@ def register_all(options: Mapping[str, str], drafts: Sequence[Draft], plan_only:
     for draft in drafts:
         api = apis.setdefault(draft.namespace, NomadApi(draft.namespace, dict(options)))
         job = api.parse(draft.id, draft.hcl(), draft.values())
-        index, diff = api.plan(job)
-        planned.append((api, job, index, _change(draft, index, diff)))
+        found = api.plan(job)
+        planned.append((api, job, found.index, _change(draft, found.index, found.diff)))
     if not plan_only:
         for api, job, index, change in planned:
             if change.change != "unchanged":

@@ -44,7 +44,7 @@ class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):
     disk_mb: int = 300
     told: str = ""
     pointer: str = ""
-    reload: Literal["signal", "watch", "restart"] = "watch"
+    reload: Literal["template", "watch", "restart"] = "watch"
     port: int = 0
     body_bytes: int = 65536
     stop_s: float = 10.0
@@ -60,6 +60,7 @@ class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
 
     job: its id. name: as `ServiceJob.name`. index: of the state that it was planned over, 0: there was none. differs:
     what in it is not as it ought to be. spec: what will be submitted, in the adapter's own terms; empty: an end.
+    held: why not all of its instances could be placed at the moment of the plan.
     """
 
     job: str
@@ -68,6 +69,7 @@ class ServiceChange(msgspec.Struct, frozen=True, kw_only=True):
     index: int = 0
     differs: tuple[str, ...] = ()
     spec: dict[str, Any] = {}
+    held: tuple[str, ...] = ()
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from rdv.backends.services_drafts import Names, job_id, order, read_pin, service
 from rdv.backends.services_nomad_api import ServicesApi
 from rdv.backends.services_nomad_files import brings, carry
 from rdv.backends.services_nomad_follow import Following, deployment_mark
-from rdv.backends.services_nomad_view import instances_of, is_rolling, tries
+from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, tries
 from rdv.errors import LostRace, NotFound, TimedOut, Unreachable
 from rdv.ids import short_id
 from rdv.records import Pin
@@ -163,11 +163,11 @@ class NomadServices:
         left = int((known["TaskGroups"][0].get("Update") or {}).get("Canary") or 0) if known is not None else 0
         # how many canaries a rollout had, and the file brought for them, say nothing alone: a change has neither
         carried = known if known is not None and brings(known) else None
-        spec, index, differs = self._drafted(wanted, count, pin, left, anew, carried)
+        spec, index, differs, held = self._drafted(wanted, count, pin, left, anew, carried)
         if left and differs:
-            spec, index, differs = self._drafted(wanted, count, pin, 0, anew, carried)
+            spec, index, differs, held = self._drafted(wanted, count, pin, 0, anew, carried)
         if carried is not None and differs:
-            spec, index, differs = self._drafted(wanted, count, pin, 0, anew)
+            spec, index, differs, held = self._drafted(wanted, count, pin, 0, anew)
         same = known is not None and not differs
         return ServiceChange(
             job=name,
@@ -176,6 +176,7 @@ class NomadServices:
             index=index,
             differs=differs[:_MOST_DIFFERENCES] if known is not None else (),
             spec={} if same else spec,
+            held=() if same else held,
         )
 
     def _drafted(
@@ -186,8 +187,8 @@ class NomadServices:
         canaries: int,
         anew: str,
         carried: Json | None = None,
-    ) -> tuple[dict[str, Any], int, tuple[str, ...]]:
-        """A job's specification, the index of the one that is there, and in which fields they differ.
+    ) -> tuple[dict[str, Any], int, tuple[str, ...], tuple[str, ...]]:
+        """A job's specification, the index of the one that is there, in which fields they differ, why none is placed.
 
         carried: a job whose brought file this one is to bring as well.
         Fields: a scaling block counts as edited for ever.
@@ -198,8 +199,8 @@ class NomadServices:
         spec = self._api.parse(draft.id, draft.hcl(), draft.values())
         if carried is not None:
             carry(spec, carried)
-        index, diff = self._api.plan(spec)
-        return spec, index, tuple(differences(diff))
+        found = self._api.plan(spec)
+        return spec, found.index, tuple(differences(found.diff)), tuple(placement(found.told))
 
 
 def _asked(ask: Callable[[], Answer], until: float) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -34,7 +33,6 @@ def main(entry: str, words: Sequence[str], environ: Mapping[str, str] = os.envir
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a template may be told of before there is anybody to tell
     status = main(sys.argv[1], sys.argv[2:])
     sys.stdout.flush()
     sys.stderr.flush()

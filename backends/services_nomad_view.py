@@ -45,7 +45,7 @@ def why(allocation: Json) -> Iterator[str]:
 
 
 def placement(evaluation: Json) -> Iterator[str]:
-    """Why an evaluation could not place what it was to."""
+    """Why an evaluation, or a plan, could not place what it was to."""
     for group, metric in (evaluation.get("FailedTGAllocs") or {}).items():
         reasons = [*(metric.get("ConstraintFiltered") or {}), *(metric.get("DimensionExhausted") or {})]
         yield f"no node has room for {group}: {', '.join(reasons) or 'none is there'}"

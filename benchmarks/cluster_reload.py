@@ -11,7 +11,7 @@ from typing import Any
 from figures import median
 from person import person
 
-WAYS = ("signal", "watch")
+WAYS = ("template", "watch")
 
 
 def measure(short: bool) -> list[dict[str, Any]]:

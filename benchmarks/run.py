@@ -46,7 +46,7 @@ CLUSTER: dict[str, tuple[str, ...]] = {
     "s3_transfer": ("s3-transfer",),
     "stores_done": ("s3-done-s", "hdfs-done-s"),
     "nomad_steps": ("nomad-steps",),
-    "cluster_reload": ("reload-signal", "reload-watch"),
+    "cluster_reload": ("reload-template", "reload-watch"),
     "cluster_canary": ("cluster-canary-rollback", "cluster-canary-lost"),
 }
 

@@ -35,7 +35,7 @@ def plan(out: Path | None, remove: bool, anew: bool, project: Project, form: str
     That is serving jobs and their counts, parent jobs, policies. Nothing is changed here. Exit code 2 when there is
     something to change, 7 when a schema breaks what a consumer has recorded with `rdv contract`. A policy that was put
     into the registry and is not rdv.toml's is to be taken out. Counts that `rdv scale` has set stay, until rdv.toml's
-    own number changes.
+    own number changes. It also says of which job no node could run all instances now, for want of a driver or of room.
     """
     from rdv.cli import applying
     from rdv.files import replace_file
@@ -48,6 +48,9 @@ def plan(out: Path | None, remove: bool, anew: bool, project: Project, form: str
         output.document(output.finite(made), form)
     else:
         output.rows(applying.records(made), PLANNED, form)
+        for one in made.services:
+            for reason in one.held:
+                output.note(f"{one.name}: {reason}")
     return Exit.CHANGES if made.changes else Exit.OK
 
 

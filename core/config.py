@@ -88,7 +88,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns that no model reads. metric: name; direction: `maximise` or `minimise`, empty: the metric's own. floor:
     the worst acceptable value on the test part. publish: `register` only, or `deploy` as well. replicas: worker
     processes; worker_mb: what each may use on a cluster. reload: how a worker on a cluster hears of another version: by
-    a file that the cluster keeps and a `signal`, by its own `watch`, or by a `restart`, one worker after the other.
+    a file that the cluster renders from a `template`, by its own `watch`, or by a `restart`, one after the other.
     fetch: who brings a canary's version to it on a cluster, the `worker` itself or `nomad`, where that can.
     params: hyperparameter defaults.
     """
@@ -109,7 +109,7 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     publish: Literal["register", "deploy"] = "register"
     replicas: int = 1
     worker_mb: int = 512
-    reload: Literal["signal", "watch", "restart"] = "signal"
+    reload: Literal["template", "watch", "restart"] = "template"
     fetch: Literal["worker", "nomad"] = "worker"
     seed: int = 0
     params: dict[str, bool | int | float | str] = {}

@@ -14,8 +14,8 @@ from rdv.addresses import address
 from rdv.backends import select
 from rdv.backends.ports_services import Catalog, Found
 from rdv.config import Project
-from rdv.folder_watch import FolderWatch
 from rdv.serving.bus.port import Identity, Subscription
+from rdv.serving.folder_changes import FolderChanges
 from rdv.serving.follow import WAIT_S, keep_looking
 from rdv.threads import tell_loop
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rdv.serving.certificates import KeptCertificate
 
 SUFFIX = ".sock"
-RESCAN_S = 1.0
 _log = logging.getLogger("rdv.dial")
 
 Join = Callable[[Identity], Awaitable[Subscription]]
@@ -50,27 +49,11 @@ class SocketFolder:
         from rdv.serving.bus.frames import subscribe
 
         self._folder.mkdir(parents=True, exist_ok=True)
-        changed = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        with FolderWatch(self._folder) as watch:
-
-            def told() -> None:
-                watch.drain()
-                changed.set()
-
-            loop.add_reader(watch.fileno(), told)
-            try:
-                while True:
-                    paths = sorted(self._folder.glob(f"*{SUFFIX}"))
-                    tell({path.stem: functools.partial(subscribe, path) for path in paths})
-                    changed.clear()
-                    try:
-                        async with asyncio.timeout(RESCAN_S):
-                            await changed.wait()
-                    except TimeoutError:
-                        continue
-            finally:
-                loop.remove_reader(watch.fileno())
+        with FolderChanges(self._folder) as changes:
+            while True:
+                paths = sorted(self._folder.glob(f"*{SUFFIX}"))
+                tell({path.stem: functools.partial(subscribe, path) for path in paths})
+                await changes.wait()
 
 
 class CatalogGateways:

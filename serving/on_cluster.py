@@ -38,7 +38,7 @@ def main(
     role, model, reload, pin = [*words, "", "", ""][:4]
     try:
         project = placed(read_project(told), state, listens)
-        file = None if reload in ("", "watch") else PointerFile(pointer, signals=reload == "signal")
+        file = None if reload in ("", "watch") else PointerFile(pointer, followed=reload == "template")
         alone = None if role == GATEWAY else Alone(file, fetched)
         run_role(project, role, model, instance, pin=pin_of(pin), alone=alone)
     except RdvError as error:

@@ -103,10 +103,13 @@ class Worker:
     def start(self) -> None:
         """Begin; needs a started owner. Gateways are dialled as soon as there is a version to serve."""
         loop = asyncio.get_running_loop()
-        if self._pointer is not None:
-            self._pointer.follow(self._told)
-        else:
+        pointer = self._pointer
+        if pointer is None:
             self._watch(loop)
+        elif pointer.followed:
+            self._owner.task("pointer file", lambda: pointer.follow(self._told))
+        else:
+            pointer.look(self._told)
         self._owner.task("pointer", self._pursue)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from rdv.backends.image.build import check_tag, docker, fill_context
@@ -22,16 +23,17 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DEVICES = {"null": 3, "zero": 5, "urandom": 9}
 
 
-def import_base(tag: str, bootstrap: bool = False) -> str:
+def import_base(tag: str, bootstrap: bool = False, programs: Sequence[str] = ()) -> str:
     """Make a base image and hand it to the Docker engine as NAME:TAG; its id.
 
     bootstrap: a Debian of this machine's release from its apt mirror, with Debian's Python, else this machine's files.
+    programs: what is to be in it as well, by the names of programs here, or of packages there.
     """
     check_tag(tag)
     docker("version", "--format", "{{.Server.Version}}")
     with tempfile.TemporaryDirectory(prefix="rdv-base-") as scratch:
         root = Path(scratch, "root")
-        debootstrap(root) if bootstrap else make_root(root)
+        debootstrap(root, programs) if bootstrap else make_root(root, programs)
         with subprocess.Popen(tar_command(root), stdout=subprocess.PIPE) as tar:
             made = docker("import", "-", tag, stdin=tar.stdout)
         if tar.returncode:
@@ -39,11 +41,14 @@ def import_base(tag: str, bootstrap: bool = False) -> str:
         return made
 
 
-def make_chroot(project: Project, root: Path, wheels: Path | None = None) -> None:
-    """Fill the new folder `root` with what the project's image would hold, for Nomad's `exec` driver; root only."""
+def make_chroot(project: Project, root: Path, wheels: Path | None = None, programs: Sequence[str] = ()) -> None:
+    """Fill the new folder `root` with what the project's image would hold, for Nomad's `exec` driver; root only.
+
+    programs: of this machine, which are to be in it as well.
+    """
     if os.geteuid() != 0:
         raise UsageError("only root can install into another root file system", "run it with sudo")
-    make_root(root)
+    make_root(root, programs)
     with tempfile.TemporaryDirectory(prefix="rdv-image-") as scratch:
         context = Path(scratch, "context")
         fill_context(project, context, wheels, ())
@@ -83,13 +88,14 @@ def chroot_env(root: Path) -> dict[str, str]:
     return {str(source): target for source, target in pairs.items() if source.exists()}
 
 
-def debootstrap(root: Path) -> Path:
+def debootstrap(root: Path, packages: Sequence[str] = ()) -> Path:
     """A minimal Debian of this machine's own release, from the mirror that its apt uses; for root only."""
     program = shutil.which("debootstrap")
     if program is None:
         raise NotFound("there is no debootstrap on the PATH", "type: apt-get install -y debootstrap")
     suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    argv = [program, "--variant=minbase", f"--include={_DEBIAN}", suite, str(root), mirror(suite)]
+    wanted = ",".join((_DEBIAN, *packages))
+    argv = [program, "--variant=minbase", f"--include={wanted}", suite, str(root), mirror(suite)]
     if subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno(), check=False).returncode:
         raise RdvError("debootstrap failed", "see what it said above")
     for leftover in ("var/cache/apt/archives", "var/lib/apt/lists"):

@@ -130,7 +130,7 @@ def check_base(base: str) -> None:
 
 
 def cluster_place(place: str, tag: str) -> str:
-    """An environment's `cluster` with this image: the one it has, or a template to fill in."""
+    """An environment's `cluster` or `services` with this image: the one it has, or a template to fill in."""
     scheme, _, rest = place.partition(":")
     namespace, _, query = rest.partition("?") if scheme == "nomad" else ("NAMESPACE", "", "address=URL")
     options = dict(parse_qsl(query)) | {"driver": "docker", "image": tag, "folder": FOLDER, "python": PYTHON}

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rdv.errors import NotFound, UsageError
@@ -38,15 +38,16 @@ _CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bu
 _FOLDERS = ("dev", "etc", "home", "proc", "root", "run", "sys", "usr/bin", "usr/lib", "usr/sbin", "var/lib", "var/tmp")
 
 
-def make_root(root: Path) -> Path:
+def make_root(root: Path, programs: Sequence[str] = ()) -> Path:
     """Fill the new folder `root` with a root file system for this interpreter; the same content each time.
 
+    programs: names of what is to be in it as well, with the libraries that they load, such as nginx.
     UsageError when the folder holds something, NotFound when this machine lacks a part.
     """
     if root.exists() and any(root.iterdir()):
         raise UsageError(f"{root} is not empty", "choose a new folder")
     _skeleton(root)
-    binaries = [*_interpreter(root), *_commands(root)]
+    binaries = [*_interpreter(root), *_commands(root, programs)]
     _libraries(root, [*binaries, *(_library(name) for name in _LIBRARIES if _found(name))])
     _settings(root)
     subprocess.run(["ldconfig", "-r", str(root)], check=True, env={"PATH": _PATH}, capture_output=True)
@@ -103,10 +104,12 @@ def _interpreter(root: Path) -> Iterator[Path]:
     yield from (stdlib / "lib-dynload" / file.name for file in sorted(there.joinpath("lib-dynload").iterdir()))
 
 
-def _commands(root: Path) -> Iterator[Path]:
-    for name in _COMMANDS:
+def _commands(root: Path, programs: Sequence[str]) -> Iterator[Path]:
+    for name in (*_COMMANDS, *programs):
         found = shutil.which(name, path=_PATH)
         if found is None:
+            if name in programs:
+                raise NotFound(f"this machine has no {name}", f"on Debian type: apt-get install -y {name}")
             if name in _NEEDED:
                 raise NotFound(f"this machine has no {name}", "make the base image on another one")
             continue

@@ -122,15 +122,14 @@ job "rdv-worker" {
           change_mode = "noop"
         }
       }
-      # the pointer, as Consul has it; with `restart` it is read at the next start, and rdv starts them one by one
+      # the pointer, as Consul has it. The worker sees the file change: Nomad ends a task that it cannot signal, and a
+      # signal ends a process that cannot take it yet. With `restart` it is read at the next start, one worker a time
       dynamic "template" {
         for_each = var.reload == "watch" ? [] : [var.pointer]
         content {
-          data          = "{{ keyOrDefault \"${template.value}\" \"\" }}"
-          destination   = "local/pointer"
-          change_mode   = var.reload == "signal" ? "signal" : "noop"
-          change_signal = var.reload == "signal" ? "SIGHUP" : ""
-          splay         = "0s"
+          data        = "{{ keyOrDefault \"${template.value}\" \"\" }}"
+          destination = "local/pointer"
+          change_mode = "noop"
           wait {
             min = "50ms"
             max = "500ms"

@@ -49,7 +49,7 @@ def test_a_pin_survives_its_text() -> None:
 
 def test_a_worker_is_told_where_its_pointer_is() -> None:
     """The pointer's key stands below the environment's prefix in Consul."""
-    made = draft(pointer="models/a/b/current", reload="signal")
+    made = draft(pointer="models/a/b/current", reload="template")
     assert made.variables["pointer"] == "rdv/dev/models/a/b/current"
     assert (made.variables["service"], made.variables["pin"]) == ("dev-shop-worker", "3:2026-11-26-abc")
 
@@ -81,11 +81,12 @@ def test_an_instance_listens_where_nomad_says() -> None:
 
 def test_canaries_differ_in_nothing_but_their_pin() -> None:
     """The job of canaries is the job that is there, with a pin and a number; that one stays as it is."""
-    task = {"Config": {"command": "python", "args": ["m", "worker", "a/b", "signal", ""]}, "Services": [{"Name": "s"}]}
+    words = ["m", "worker", "a/b", "template", ""]
+    task = {"Config": {"command": "python", "args": words}, "Services": [{"Name": "s"}]}
     job = {"ID": "j", "Meta": {"rdv_model": "a/b"}, "TaskGroups": [{"Count": 2, "Update": None, "Tasks": [task]}]}
     made = pinned(job, PIN, 3)
     [group] = made["TaskGroups"]
-    assert group["Tasks"][0]["Config"]["args"] == ["m", "worker", "a/b", "signal", "3:2026-11-26-abc"]
+    assert group["Tasks"][0]["Config"]["args"] == ["m", "worker", "a/b", "template", "3:2026-11-26-abc"]
     assert (group["Update"]["Canary"], group["Count"]) == (3, 2)
     assert read_pin(made["Meta"]["rdv_pin"]) == PIN
     assert job["TaskGroups"][0]["Update"] is None  # type: ignore[index]

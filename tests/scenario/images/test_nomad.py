@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rdv.backends.ports import Outcome, Resources, Status, StepSpec
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("images")]
 HANG_S = 120.0
+IN_CHROOT = "driver=exec&python=/opt/rdv/bin/python&folder=/project"
 
 
 class Steps:
@@ -39,18 +40,6 @@ class Steps:
         log = b"".join(self.cluster.logs(step)).decode()
         assert outcome.status.ended, (outcome, log)
         return outcome, log
-
-
-@pytest.fixture(scope="module")
-def new_nomad(live_server: Callable[..., Any]) -> Callable[..., Any]:
-    """new_nomad(...): a Nomad cluster with these options, started."""
-
-    def make(**options: Any) -> Any:
-        servers = live_server("nomad:NomadServers", "nomad", **options)
-        servers.start()
-        return servers
-
-    return make
 
 
 def check_ends(steps: Steps, user: int) -> None:
@@ -82,10 +71,7 @@ def test_a_pipeline_trains_in_containers(docker_cluster: Any, shop: Any) -> None
     """
     places = docker_cluster.environments()["dev"]
     places["cluster"] = cluster_place(places["cluster"], shop.tag)
-    file = shop.folder / "rdv.toml"
-    before = file.read_text()
-    file.write_text(f"{before}\n[environments.dev]\n" + "".join(f'{k} = "{v}"\n' for k, v in places.items()))
-    try:
+    with in_environment(shop, "dev", places):
         points = ["-P", "num_iterations=5,10"]
         trained = json.loads(shop.rdv("train", "churn/lightgbm", "--env", "dev", *points, "-o", "json"))
         assert (trained["state"], trained["trained"]) == ("done", 2)
@@ -96,58 +82,47 @@ def test_a_pipeline_trains_in_containers(docker_cluster: Any, shop: Any) -> None
         there = ["--on-cluster", "-P", "num_iterations=7", "-o", "json"]
         by_job = json.loads(shop.rdv("train", "churn/lightgbm", "--env", "dev", *there))
         assert (by_job["state"], by_job["trained"]) == ("done", 1)
-    finally:
-        file.write_text(before)
-    ran = docker_cluster.servers.batch.call("GET", "/v1/allocations?namespace=dev&task_states=false").json()
-    jobs = [docker_cluster.servers.batch.call("GET", f"/v1/job/{one['JobID']}?namespace=dev").json() for one in ran]
-    assert {job["TaskGroups"][0]["Tasks"][0]["Driver"] for job in jobs} == {"docker"}
+    assert drivers(docker_cluster, "dev") == {"docker"}
     assert not [path for path in shop.folder.rglob("*.txt") if "model" in path.name]
     assert any("model" in path.name for path in docker_cluster.servers.s3.file("rdv-dev", "").rglob("*"))
 
 
-@pytest.fixture(scope="module")
-def chroot(shop: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """What Nomad's `chroot_env` says for a root file system of the project; removed with the module."""
-    root = tmp_path_factory.mktemp("chroot") / "root"
-    made = json.loads(shop.rdv("image", "root", str(root), "--wheels", str(shop.wheels), "-o", "json"))
-    yield {one["from"]: one["to"] for one in made}
-    shutil.rmtree(root)
-
-
-def test_ends_are_told_apart_in_a_chroot(
-    chroot: dict[str, str], new_nomad: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_ends_are_told_apart_in_a_chroot(docker_cluster: Any, tmp_path: Path) -> None:
     """Where there is no engine, the exec driver runs the same project by the same Python, and sees want of memory."""
-    servers = new_nomad(chroot=chroot)
-    check_ends(Steps(tmp_path, servers, "driver=exec&python=/opt/rdv/bin/python&folder=/project"), 65534)
-    servers.close()
+    check_ends(Steps(tmp_path, docker_cluster.servers.batch, IN_CHROOT), 65534)
 
 
-def test_a_pipeline_trains_in_chroots(
-    new_dev_cluster: Callable[[], Any], chroot: dict[str, str], shop: Any
-) -> None:
+def test_a_pipeline_trains_in_chroots(docker_cluster: Any, bare_shop: Any) -> None:
     """With the exec driver a pipeline and its steps run as a user that is not root, in chroots, each with its own
 
     identity: the pipeline's token for Consul too, whose file that user may not read.
     """
-    cluster = new_dev_cluster()
-    cluster.up(chroot=chroot)
-    places = cluster.environments()["dev"]
-    place = "&driver=exec&python=/opt/rdv/bin/python&folder=/project"
-    places["cluster"] = places["cluster"].replace("&driver=raw_exec", place)
+    places = docker_cluster.environments()["production"]
+    places["cluster"] = places["cluster"].replace("driver=raw_exec", IN_CHROOT)
+    with in_environment(bare_shop, "production", places):
+        asked = ["--env", "production", "--on-cluster", "-P", "num_iterations=6", "-o", "json"]
+        ended = json.loads(bare_shop.rdv("train", "churn/lightgbm", *asked))
+    assert (ended["state"], ended["trained"]) == ("done", 1)
+    for namespace in ("production", "production-pipelines"):
+        assert drivers(docker_cluster, namespace) == {"exec"}
+    assert not (bare_shop.folder / ".rdv" / "production" / "runs").exists()
+
+
+@contextmanager
+def in_environment(shop: Any, env: str, places: dict[str, str]) -> Iterator[None]:
+    """Have the project's rdv.toml name an environment meanwhile."""
     file = shop.folder / "rdv.toml"
     before = file.read_text()
-    file.write_text(f"{before}\n[environments.dev]\n" + "".join(f'{k} = "{v}"\n' for k, v in places.items()))
+    file.write_text(f"{before}\n[environments.{env}]\n" + "".join(f'{k} = "{v}"\n' for k, v in places.items()))
     try:
-        asked = ["--env", "dev", "--on-cluster", "-P", "num_iterations=6", "-o", "json"]
-        ended = json.loads(shop.rdv("train", "churn/lightgbm", *asked))
+        yield
     finally:
         file.write_text(before)
-    assert (ended["state"], ended["trained"]) == ("done", 1)
-    for namespace in ("dev", "dev-pipelines"):
-        nomad, where = cluster.servers.batch, f"namespace={namespace}"
-        ran = nomad.call("GET", f"/v1/allocations?{where}&task_states=false").json()
-        jobs = [nomad.call("GET", f"/v1/job/{one['JobID']}?{where}").json() for one in ran]
-        assert {job["TaskGroups"][0]["Tasks"][0]["Driver"] for job in jobs} == {"exec"}
-    assert not (shop.folder / ".rdv" / "dev" / "runs").exists()
-    cluster.down()
+
+
+def drivers(cluster: Any, namespace: str) -> set[str]:
+    """The drivers of whatever ran in a namespace of the batch cluster."""
+    nomad, where = cluster.servers.batch, f"namespace={namespace}"
+    ran = nomad.call("GET", f"/v1/allocations?{where}&task_states=false").json()
+    jobs = [nomad.call("GET", f"/v1/job/{one['JobID']}?{where}").json() for one in ran]
+    return {job["TaskGroups"][0]["Tasks"][0]["Driver"] for job in jobs}

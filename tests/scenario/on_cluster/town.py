@@ -58,11 +58,49 @@ class Sum(TrainTask):
 """
 
 
-class Town:
+class Person:
+    """Somebody who types commands in a project's folder, about an environment."""
+
+    def __init__(self, folder: Path, env: str = "dev") -> None:
+        self.folder, self.env = folder, env
+
+    def start(self, *arguments: str, state: str = "") -> subprocess.Popen[str]:
+        """A command of this project; state: another machine's state folder, as far as rdv can tell."""
+        kept = {"RDV_STATE": str(self.folder / state)} if state else {}
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "rdv.cli", *arguments, "--project", str(self.folder), "--env", self.env],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **kept},
+        )  # fmt: skip
+
+    def rdv(self, *arguments: str, code: int = 0, state: str = "") -> Any:
+        """What a command prints, as JSON where it is that; it must end with the code."""
+        return self.ended(self.start(*arguments, state=state), code)
+
+    def ended(self, process: subprocess.Popen[str], code: int = 0) -> Any:
+        """What a command has printed; it must end with the code."""
+        out, err = process.communicate(timeout=HANG_S)
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
+        try:
+            return json.loads(out)
+        except ValueError:
+            return out + err
+
+    def until(self, true: Callable[[], object]) -> Any:
+        """Wait for the outside world; what it told."""
+        end = time.monotonic() + HANG_S
+        while not (found := true()):
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.05)
+        return found
+
+
+class Town(Person):
     """A project and the commands of somebody who works with it on an environment."""
 
     def __init__(self, folder: Path, places: dict[str, str], servers: Any, env: str = "dev") -> None:
-        self.folder, self.servers, self.env = folder, servers, env
+        super().__init__(folder, env)
+        self.servers = servers
         self.namespace = places["cluster"].partition(":")[2].partition("?")[0]
         self.module = f"tasks_{short_id()}"
         folder.joinpath(f"{self.module}.py").write_text(TASKS)
@@ -116,28 +154,6 @@ class Town:
         found = self.servers.call("GET", f"/v1/jobs?namespace={self.namespace}").json()
         return [one["ID"] for one in found if "/dispatch-" in one["ID"] and one["Status"] != "dead"]
 
-    def start(self, *arguments: str, state: str = "") -> subprocess.Popen[str]:
-        """A command of this project; state: another machine's state folder, as far as rdv can tell."""
-        kept = {"RDV_STATE": str(self.folder / state)} if state else {}
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "rdv.cli", *arguments, "--project", str(self.folder), "--env", self.env],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **kept},
-        )  # fmt: skip
-
-    def rdv(self, *arguments: str, code: int = 0, state: str = "") -> Any:
-        """What a command prints, as JSON where it is that; it must end with the code."""
-        return self.ended(self.start(*arguments, state=state), code)
-
-    def ended(self, process: subprocess.Popen[str], code: int = 0) -> Any:
-        """What a command has printed; it must end with the code."""
-        out, err = process.communicate(timeout=HANG_S)
-        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
-        try:
-            return json.loads(out)
-        except ValueError:
-            return out + err
-
     def ask(self, url: str) -> dict[str, Any]:
         """The version that a gateway answers with for an age of three, and its answer."""
         body, kind = json.dumps({"age": 3}).encode(), {"content-type": "application/json"}
@@ -145,14 +161,6 @@ class Town:
         with urllib.request.urlopen(request, timeout=30) as reply:
             found = json.load(reply)
         return {name: found[name] for name in ("version", "answer")}
-
-    def until(self, true: Callable[[], object]) -> Any:
-        """Wait for the outside world; what it told."""
-        end = time.monotonic() + HANG_S
-        while not (found := true()):
-            assert time.monotonic() < end, "it did not happen"
-            time.sleep(0.05)
-        return found
 
 
 def make_town(

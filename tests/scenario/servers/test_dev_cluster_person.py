@@ -24,6 +24,7 @@ from rdv.errors import Exit
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("person")]
 HANG_S = 120.0
+KINDS = ("consul", "vault", "nomad", "services", "s3", "artifacts", "parent")
 PROJECT = 'project = "shop"\n\n[environments.local]\nartifacts = "dir:artifacts"\n'
 
 
@@ -202,7 +203,7 @@ def test_tasks_outlive_their_agent_and_end_with_the_cluster(person: Person, noma
 def test_the_doctor_finds_a_healthy_cluster(person: Person) -> None:
     """Every check of every server of each environment passes, or says why it cannot look."""
     found = person.doctor("staging")
-    servers = [name for name in found if name.split()[0] in ("consul", "vault", "nomad", "s3", "artifacts", "parent")]
+    servers = [name for name in found if name.split()[0] in KINDS]
     assert len(servers) > 20
     assert found["consul catalog"]["verdict"] == "PASS"
     bad = [one for name, one in found.items() if name in servers and one["verdict"] == "FAIL"]

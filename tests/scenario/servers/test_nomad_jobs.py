@@ -136,7 +136,7 @@ def test_who_comes_second_loses_the_race(shop: Shop) -> None:
     namespace, options = parse_place(shop.nomad.place())
     api, draft = NomadApi(namespace, options), step_draft(namespace, options, Resources(memory_mb=256))
     job = api.parse(draft.id, draft.hcl(), draft.values())
-    index, _ = api.plan(job)
+    index = api.plan(job).index
     api.submit(job)
     with pytest.raises(LostRace) as caught:
         api.submit(job, index)
@@ -164,7 +164,7 @@ def test_templates_serve_every_driver(
             with pytest.raises(ConfigError, match="has no Vault"):
                 api.plan(job)
         else:
-            assert api.plan(job)[0] == 0
+            assert api.plan(job).index == 0
         (one,) = job["TaskGroups"][0]["Tasks"]
         assert (one["Driver"], one["KillSignal"], one["Config"].get("image")) == (driver, "SIGTERM", more.get("image"))
         pulls = (True, False) if driver == "docker" else (None, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 import time
 from collections import Counter
@@ -54,9 +55,9 @@ class Load:
 class Client:
     """Keeps connections to a listener, as many as it takes."""
 
-    def __init__(self, port: int) -> None:
-        body = json.dumps({"age": 3}).encode()
-        head = "POST /v1/goals/visit/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    def __init__(self, port: int, goal: str, row: dict[str, Any]) -> None:
+        body = json.dumps(row).encode()
+        head = f"POST /v1/goals/{goal}/score HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
         self._request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
         self._port, self.found = port, Load()
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -125,11 +126,20 @@ class Trained:
 class Serving:
     """A project in an environment of the cluster, with the commands of whoever works with it.
 
-    trained: by what they add, the versions that projects of this session have trained.
+    trained: by what they add, the versions that projects of this session have trained. row: of a request.
     """
 
-    def __init__(self, town: Any, cluster: Any, trained: dict[float, Trained]) -> None:
+    def __init__(
+        self,
+        town: Any,
+        cluster: Any,
+        trained: dict[float, Trained],
+        model: str = MODEL,
+        goal: str = "visit",
+        row: dict[str, Any] | None = None,
+    ) -> None:
         self.town, self.cluster, self._trained = town, cluster, trained
+        self.model, self.goal, self.row = model, goal, row or {"age": 3}
         self.nomad = cluster.servers.nomads["services"]
         self.rdv = town.rdv
         self.load = Load()
@@ -140,7 +150,7 @@ class Serving:
         file = self.town.folder / "rdv.toml"
         lines = file.read_text().splitlines()
         for name, value in changes.items():
-            section = f'[models."{MODEL}"]' if name in ("replicas", "reload", "fetch", "worker_mb") else "[serve]"
+            section = f'[models."{self.model}"]' if name in ("replicas", "reload", "fetch", "worker_mb") else "[serve]"
             lines = [line for line in lines if not line.startswith(f"{name} = ")]
             lines.insert(lines.index(section) + 1, f"{name} = {json.dumps(value)}")
         file.write_text("\n".join(lines) + "\n")
@@ -171,11 +181,16 @@ class Serving:
     def begin(self, **settings: object) -> list[str]:
         """Two versions, of which the first is served by two workers to two gateways."""
         versions = [self.train(2.0), self.train(1.0)]
-        self.rdv("deploy", MODEL, "--version", versions[0], "--timeout", "0")
-        self.settings(gateways=2, replicas=2, **settings)
-        self.apply()
-        self.whole()
+        self.serve(versions[0], **settings)
         return versions
+
+    def serve(self, version: str, **settings: object) -> None:
+        """Have a version served, by two workers to two gateways unless told otherwise."""
+        self.rdv("deploy", self.model, "--version", version, "--timeout", "0")
+        wanted = {"gateways": 2, "replicas": 2, **settings}
+        self.settings(**wanted)
+        self.apply()
+        self.whole(int(str(wanted["gateways"])), int(str(wanted["replicas"])))
 
     def apply(self) -> None:
         """Have the jobs run as they are declared, for the first time.
@@ -206,25 +221,25 @@ class Serving:
             print(told)
             raise
 
-    def whole(self) -> Any:
-        """The status, as soon as two gateways and two workers are seen, and every gateway sees every worker."""
+    def whole(self, gateways: int = 2, workers: int = 2) -> Any:
+        """The status, as soon as so many gateways and workers are seen, and every gateway sees every worker."""
 
         def is_whole(now: Any) -> bool:
-            seen = [one["goals"]["visit"]["models"][MODEL]["replicas"] for one in now["gateways"]]
-            return [len(one) for one in seen] == [2, 2] and len(now["workers"]) == 2
+            seen = [one["goals"][self.goal]["models"][self.model]["replicas"] for one in now["gateways"]]
+            return [len(one) for one in seen] == [workers] * gateways and len(now["workers"]) == workers
 
         return self.until(is_whole)
 
     def port(self) -> int:
         """Where the proxy is found, as soon as it passes its check."""
-        project = load_project(self.town.folder, ENV)
+        project = load_project(self.town.folder, self.town.env)
         catalog, service = select.catalog(project), select.service(project, "proxy")
         [proxy] = self.town.until(lambda: catalog.find(service).instances)
         return int(proxy.port)
 
     def job(self, role: str, model: str = "") -> Any:
         """A job's state as the port tells it."""
-        jobs = select.services(load_project(self.town.folder, ENV)).look()
+        jobs = select.services(load_project(self.town.folder, self.town.env)).look()
         return next(one for one in jobs if (one.role, one.model) == (role, model))
 
     def replacing(self, role: str) -> bool:
@@ -249,7 +264,7 @@ class Serving:
         self, rate: float, work: Callable[[], object], before_s: float = 1.0, after_s: float = 1.0, port: int = 0
     ) -> Load:
         """What became of a load on the proxy while something was done."""
-        stop, client = threading.Event(), Client(port or self.port())
+        stop, client = threading.Event(), Client(port or self.port(), self.goal, self.row)
         self.load = client.found
         thread = threading.Thread(target=lambda: asyncio.run(client.run(rate, stop)))
         thread.start()
@@ -269,19 +284,24 @@ def trained() -> dict[float, Trained]:
     return {}
 
 
-def make_serving(
-    cluster: Any, towns: Any, folder: Path, trained: dict[float, Trained], trains: str = "local:"
-) -> Serving:
-    """A project of its own in an environment of a cluster. trains: where; by default on this machine, empty: there."""
-    project = folder / "project"
-    project.mkdir()
-    places = cluster.environments()[ENV]
-    places["cluster"] = trains or places["cluster"]
-    name = f"t{short_id()}"
+def own_places(cluster: Any, name: str, env: str = ENV) -> dict[str, str]:
+    """An environment of a cluster, with a bucket and keys of a project's own."""
+    places: dict[str, str] = cluster.environments()[env]
     prefix, query = places["registry"].partition("?")[::2]
     how = places["artifacts"].partition("?")[2]
     places["artifacts"] = f"s3:{cluster.servers.s3.new_bucket()}?{how}"
     places["registry"] = f"{prefix}/{name}?{query}"
+    return places
+
+
+def make_serving(
+    cluster: Any, towns: Any, folder: Path, trained: dict[float, Trained], trains: str = "local:"
+) -> Serving:
+    """A project of its own in an environment of a cluster. trains: where; by default on this machine, empty: there."""
+    project, name = folder / "project", f"t{short_id()}"
+    project.mkdir()
+    places = own_places(cluster, name)
+    places["cluster"] = trains or places["cluster"]
     town = towns.Town(project, places, cluster.servers.nomads["services"], ENV)
     file = project / "rdv.toml"
     file.write_text(
@@ -330,3 +350,16 @@ def own_serving(
     cluster.up()
     yield make_serving(cluster, towns, tmp_path, trained)
     cluster.down()
+
+
+@pytest.fixture(scope="module")
+def shop_serving(docker_cluster: Any, shop: Any, towns: Any, tmp_path_factory: pytest.TempPathFactory) -> Serving:
+    """The project that the image was made of, on the cluster that has it."""
+    project, name = tmp_path_factory.mktemp("serving") / "shop", f"t{short_id()}"
+    shutil.copytree(shop.folder, project, ignore=shutil.ignore_patterns(".rdv"))
+    places = own_places(docker_cluster, name) | {"cluster": "local:"}
+    text = (project / "rdv.toml").read_text().replace('project = "shop"', f'project = "{name}"\n[serve]\nport = 0')
+    text = text.partition('[models."churn/monotone"]')[0] + f"[environments.{ENV}]\n"
+    (project / "rdv.toml").write_text(text + "".join(f'{port} = "{place}"\n' for port, place in places.items()))
+    customer = {"customer": "c1", "plan": "pro", "months": 3, "calls": 4, "spend": 80.5}
+    return Serving(towns.Person(project, ENV), docker_cluster, {}, "churn/lightgbm", "churn", customer)

@@ -22,7 +22,7 @@ def test_what_the_clock_trains_is_swapped_in_under_load(scheduled: Any) -> None:
     first = scheduled.train(2.0)
     town.mark("hold")
     scheduled.rdv("schedule", MODEL, "--cron", "* * * * *", "-P", "offset=1.0", "-o", "json")
-    scheduled.settings(gateways=2, replicas=2, reload="signal")
+    scheduled.settings(gateways=2, replicas=2, reload="template")
     scheduled.apply()
     scheduled.whole()
     town.until(lambda: len(town.trained()) == 2)  # the clock has begun, and its step waits for us

@@ -75,3 +75,15 @@ def test_who_applies_is_in_no_job(serving: Any, tmp_path: Path) -> None:
     assert str(theirs) in text
     serving.town.mark("rdv.toml", text.replace(str(theirs), str(tmp_path / "tokens")))
     serving.rdv("plan", code=0)
+
+
+def test_a_plan_says_what_no_node_can_run(serving: Any) -> None:
+    """Where no node has the driver that the place names, the plan of every job and the doctor say so."""
+    file = serving.town.folder / "rdv.toml"
+    image = "driver=docker&image=town:1&proxy_image=nginx:1"
+    before, services, after = file.read_text().partition("\nservices = ")
+    file.write_text(before + services + after.replace("driver=raw_exec", image, 1))
+    planned = serving.rdv("plan", "-o", "json", code=2)["services"]
+    assert {one["held"][0].partition(": ")[2] for one in planned} == {"missing drivers"}
+    found = {one["check"]: one for one in serving.rdv("doctor", "--quick", "-o", "json", code=1)}
+    assert found["services driver"]["verdict"] == "FAIL"
