@@ -28,10 +28,10 @@ class ServiceJob(msgspec.Struct, frozen=True, kw_only=True):
     """One serving job as it ought to be: so many instances of a role, each scaled apart from the other jobs.
 
     project, env: whose. model: a worker's, else empty. count: of instances, until `scale` says another; that stays
-    until this number itself changes. told: the project as its instances are to read it (see
-    `rdv.serving.project_file`). pointer: the registry key of the worker's pointer; reload: how it hears of a move.
-    port: where clients find a proxy, 0: any; body_bytes: the largest request. stop_s: how long a clean stop takes.
-    disk_mb: of kept state.
+    until this number itself changes. told: the project as its instances are to read it
+    (`rdv.serving.processes.project_file`). pointer: the registry key of the worker's pointer; reload: how it hears of a
+    move. port: where clients find a proxy, 0: any; body_bytes: the largest request. stop_s: how long a clean stop
+    takes. disk_mb: of kept state.
     """
 
     project: str

@@ -47,37 +47,37 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
             {
                 "dir": Adapter("rdv.backends.blobs_dir:DirBlobs"),
                 "hdfs": Adapter("rdv.backends.blobs_hdfs:HdfsBlobs", "cluster", remote=True),
-                "s3": Adapter("rdv.backends.blobs_s3:S3Blobs", "cluster", remote=True, secrets=True),
+                "s3": Adapter("rdv.backends.s3.blobs:S3Blobs", "cluster", remote=True, secrets=True),
             }
         ),
         "registry": MappingProxyType(
             {
                 "sqlite": Adapter("rdv.backends.registry_sqlite:SqliteRegistry"),
-                "consul": Adapter("rdv.backends.registry_consul:ConsulRegistry", "cluster", remote=True),
+                "consul": Adapter("rdv.backends.consul.registry:ConsulRegistry", "cluster", remote=True),
             }
         ),
         "catalog": MappingProxyType(
             {
                 "folder": Adapter("rdv.backends.catalog_folder:FolderCatalog"),
-                "consul": Adapter("rdv.backends.catalog_consul:ConsulCatalog", "cluster", remote=True),
+                "consul": Adapter("rdv.backends.consul.catalog:ConsulCatalog", "cluster", remote=True),
             }
         ),
         "cluster": MappingProxyType(
             {
-                "local": Adapter("rdv.backends.cluster_local:LocalCluster"),
-                "nomad": Adapter("rdv.backends.cluster_nomad:NomadCluster", "cluster", remote=True),
+                "local": Adapter("rdv.backends.local.cluster:LocalCluster"),
+                "nomad": Adapter("rdv.backends.nomad.cluster:NomadCluster", "cluster", remote=True),
             }
         ),
         "secrets": MappingProxyType(
             {
                 "env": Adapter("rdv.backends.secrets_env:EnvSecrets"),
-                "vault": Adapter("rdv.backends.secrets_vault:VaultSecrets", "cluster", remote=True),
+                "vault": Adapter("rdv.backends.vault.secrets:VaultSecrets", "cluster", remote=True),
             }
         ),
         "services": MappingProxyType(
             {
-                "local": Adapter("rdv.serving.services_local:LocalServices"),
-                "nomad": Adapter("rdv.backends.services_nomad:NomadServices", "cluster", remote=True),
+                "local": Adapter("rdv.serving.processes.services:LocalServices"),
+                "nomad": Adapter("rdv.backends.nomad.services:NomadServices", "cluster", remote=True),
             }
         ),
     }
@@ -87,7 +87,7 @@ ADAPTERS: Mapping[str, Mapping[str, Adapter]] = MappingProxyType(
 
 CANARIES: Mapping[str, str] = MappingProxyType(
     {
-        "rdv.backends.services_nomad:NomadServices": "rdv.backends.services_nomad_canaries:NomadCanaries",
+        "rdv.backends.nomad.services:NomadServices": "rdv.backends.nomad.services_canaries:NomadCanaries",
     }
 )
 """What serves the canaries beside an adapter of the services."""
@@ -233,7 +233,7 @@ def certificates(project: Project, label: str) -> tuple[Certificates | None, str
         made: Certificates = _load(Adapter("rdv.backends.certificates_files:FileCertificates"))(*files)
         return made, place.domain
     if place.tls == "vault":
-        load = _load(Adapter("rdv.backends.certificates_vault:VaultCertificates", "cluster"))
+        load = _load(Adapter("rdv.backends.vault.certificates:VaultCertificates", "cluster"))
         name = f"{label}.{place.domain}"
         vault, where = _adapter(project, "secrets")
         if "vault" not in vault.path:
@@ -249,13 +249,13 @@ def is_task(environ: Mapping[str, str] = os.environ) -> bool:
 
 def pipelines(project: Project) -> Pipelines:
     """Where whole pipelines of a project's environment run as jobs; ConfigError where only steps do."""
-    made: Pipelines = _beside_cluster(project, "rdv.backends.pipelines_nomad:NomadPipelines")
+    made: Pipelines = _beside_cluster(project, "rdv.backends.nomad.pipelines:NomadPipelines")
     return made
 
 
 def timetable(project: Project) -> Timetable:
     """What starts pipelines of a project's environment again and again; ConfigError where only `rdv up` does."""
-    made: Timetable = _beside_cluster(project, "rdv.backends.timetable_nomad:NomadTimetable")
+    made: Timetable = _beside_cluster(project, "rdv.backends.nomad.timetable:NomadTimetable")
     return made
 
 
@@ -305,7 +305,7 @@ def is_remote(project: Project, port: str) -> bool:
 
 def jobs(project: Project) -> Jobs:
     """The jobs that the cluster of a project's environment keeps; ConfigError where it is this machine."""
-    made: Jobs = _beside_cluster(project, "rdv.backends.nomad_jobs:NomadJobs", project.folder)
+    made: Jobs = _beside_cluster(project, "rdv.backends.nomad.jobs:NomadJobs", project.folder)
     return made
 
 

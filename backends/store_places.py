@@ -35,7 +35,7 @@ def _folder(place: str, state: Path) -> tuple[list[str], str]:
 
 
 def _s3(place: str, state: Path) -> tuple[list[str], str]:
-    from rdv.backends.blobs_s3 import parse_place
+    from rdv.backends.s3.blobs import parse_place
 
     bucket, prefix, options = parse_place(place)
     return [_address(options.get("endpoint", AWS))], f"{bucket}/{prefix}"

@@ -61,7 +61,7 @@ class Sum(TrainTask):
 _TRAIN = """
 import sys
 from pathlib import Path
-from rdv.pipelines.runner import TrainRequest, train
+from rdv.pipelines.runs.runner import TrainRequest, train
 from rdv.settings import load_project
 folder, env, model, *settings = sys.argv[1:]
 result = train(load_project(Path(folder), env), TrainRequest(model=model, settings=tuple(settings), date="2024-01-01"))

@@ -22,9 +22,9 @@ import msgspec
 from figures import median
 from idle import IdleTimer
 
-from rdv.backends.cluster_local import LocalCluster
-from rdv.backends.cluster_nomad import NomadCluster
 from rdv.backends.devcluster.nomad import NomadServers
+from rdv.backends.local.cluster import LocalCluster
+from rdv.backends.nomad.cluster import NomadCluster
 from rdv.backends.ports import Cluster, Resources, Status, StepSpec
 
 STEPS, AT_ONCE, MEMORY_MB = 40, 4, 2048

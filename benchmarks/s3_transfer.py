@@ -21,8 +21,8 @@ from figures import median
 from idle import IdleTimer
 
 from rdv.backends.artifacts import ArtifactStore, file_entries
-from rdv.backends.blobs_s3 import S3Blobs
 from rdv.backends.devcluster.s3 import REGION, S3Server
+from rdv.backends.s3.blobs import S3Blobs
 from rdv.ids import short_id
 from rdv.manifest import Manifest
 

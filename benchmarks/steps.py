@@ -19,7 +19,7 @@ from typing import Any
 from figures import median
 from idle import IdleTimer
 
-from rdv.backends.cluster_local import LocalCluster
+from rdv.backends.local.cluster import LocalCluster
 from rdv.backends.ports import Status, StepSpec
 
 WORKERS, THREADS = 2, 64

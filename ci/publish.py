@@ -4,7 +4,7 @@ import pathlib
 import sys
 
 from rdv import __version__
-from rdv.cli.ci_package import DIST, digests, publish
+from rdv.cli.ci.package import DIST, digests, publish
 from rdv.errors import RdvError, UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

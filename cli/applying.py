@@ -25,7 +25,7 @@ def make_plan(project: Project, remove: bool = False, anew: bool = False) -> Pla
     """
     from rdv.backends import select
     from rdv.releases.service_plan import Plan
-    from rdv.serving.service_jobs import service_jobs
+    from rdv.serving.processes.jobs import service_jobs
 
     if remove and anew:
         raise UsageError("--remove takes away what --anew would replace", "leave one of them out")
@@ -77,7 +77,7 @@ def _applied(project: Project, plan: Plan, timeout_s: float) -> list[dict[str, A
     from rdv.backends import select
     from rdv.releases import service_plan
     from rdv.serving.contract_shelf import all_contracts
-    from rdv.serving.service_jobs import service_jobs
+    from rdv.serving.processes.jobs import service_jobs
 
     services = select.services(project)
     if plan.contracts is not None:
@@ -147,9 +147,9 @@ def policies(project: Project) -> list[PolicyChange]:
     """The policies in the registry that are not what rdv.toml says."""
     from rdv.backends import select
     from rdv.releases.service_plan import PolicyChange
-    from rdv.serving.desk import plan_of
-    from rdv.serving.policies import policy_key
-    from rdv.serving.policy import decode_policy
+    from rdv.serving.gateway.desk import plan_of
+    from rdv.serving.gateway.policies import policy_key
+    from rdv.serving.gateway.policy import decode_policy
 
     registry, found = select.registry(project), []
     for goal in project.config.goals:

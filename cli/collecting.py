@@ -100,8 +100,8 @@ def pinned(project: Project) -> set[tuple[str, str]]:
 def stale(project: Project, others: list[Project]) -> list[Attempt]:
     """Attempts that no manifest names; none while a run goes on, here or there, which may be uploading one of them."""
     from rdv.backends import select
-    from rdv.pipelines.every_run import Runs
-    from rdv.pipelines.runs import OPEN
+    from rdv.pipelines.runs.every import Runs
+    from rdv.pipelines.runs.records import OPEN
 
     for one in (project, *others):
         with sharing.looking_at(project, one):

@@ -15,12 +15,12 @@ class Entry(NamedTuple):
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Start": {
-        "demo": Entry("demo", "demo", "Train, publish, serve, swap, break and report on real data."),
+        "demo": Entry("demo.command", "demo", "Train, publish, serve, swap, break and report on real data."),
         "init": Entry("init", "init", "Scaffold a service project in the new folder NAME."),
-        "check": Entry("check", "check", "Look at a project before it is committed."),
+        "check": Entry("check.command", "check", "Look at a project before it is committed."),
         "api": Entry("api", "api", "Write the documentation of the API from the schemas."),
         "config": Entry("config", "config", "Check rdv.toml, or show it with the origin of each value."),
-        "doctor": Entry("doctor", "doctor", "Check what can be wrong here, each failure with its remedy."),
+        "doctor": Entry("doctor.command", "doctor", "Check what can be wrong here, each failure with its remedy."),
     },
     "From a hyperparameter to a version": {
         "train": Entry("train", "train", "Train MODEL over a grid, validate, and publish the best version."),
@@ -44,16 +44,16 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "rollouts": Entry("rollouts", "rollouts", "List rollouts: how each stands or ended, and why."),
         "rollback": Entry("deploy", "rollback", "Go back to the version of MODEL that was served before."),
         "contract": Entry("contract", "contract", "Record what consumers expect of a goal, and hold it to that."),
-        "load": Entry("load", "load", "Send GOAL requests at a steady rate and hold the answers against a budget."),
+        "load": Entry("load.command", "load", "Send GOAL requests at a steady rate, and hold the answers to a budget."),
         "status": Entry("status", "status", "Show goals, models, versions, latencies and the ledger."),
     },
     "The way into production": {
-        "ci": Entry("ci", "ci", "Run a stage of the way into production, as a pipeline does."),
+        "ci": Entry("ci.command", "ci", "Run a stage of the way into production, as a pipeline does."),
     },
     "Keeping it honest": {
         "replay": Entry("replay", "replay", "Feed the recorded requests of a goal to a version of MODEL."),
         "registry": Entry("registry", "registry", "Restore the registry after a loss."),
-        "report": Entry("report", "report", "Write one self-contained HTML page about what was served."),
+        "report": Entry("report.command", "report", "Write one self-contained HTML page about what was served."),
     },
     "The servers of a cluster": {
         "dev-cluster": Entry("devcluster", "dev_cluster", "Run Nomad, Consul, Vault and S3 on this machine."),

@@ -85,7 +85,7 @@ def prune(days: float, yes: bool, project: Project, form: str) -> None:
 def reap(project: Project, form: str) -> None:
     """End steps that nobody waits for any more, and those that do not end by themselves."""
     from rdv.backends import select
-    from rdv.pipelines.leftovers import Leftovers
+    from rdv.pipelines.runs.leftovers import Leftovers
 
     found = Leftovers(project, select.registry(project)).reap()
     output.rows([output.finite(one) for one in found], REAPED, form, empty="nothing was to be ended")

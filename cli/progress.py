@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from rdv.pipelines.events import Event, OnEvent
+    from rdv.pipelines.runs.events import Event, OnEvent
 
 SPOKEN = ("again", "failed", "chosen", "verdict", "published")
 
@@ -41,7 +41,7 @@ def progress() -> Iterator[OnEvent]:
 
 def lines(say: Callable[[str], None]) -> OnEvent:
     """A function that says each event in one line."""
-    from rdv.pipelines.events import line
+    from rdv.pipelines.runs.events import line
 
     return lambda event: say(line(event))
 
@@ -60,7 +60,7 @@ class Bars:
             self._run = self._bars.add_task("run", total=None)
         self._bars.update(self._run, completed=event.done, total=max(event.total, event.done) or None)
         if event.kind in SPOKEN:
-            from rdv.pipelines.events import line
+            from rdv.pipelines.runs.events import line
 
             self._bars.console.print(line(event), highlight=False, markup=False)
         elif event.kind == "dispatched":

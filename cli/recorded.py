@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rdv.cli.report_page import Mark
+from rdv.cli.report.page import Mark
 from rdv.errors import NotFound, RdvError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rdv.config import Project
-    from rdv.serving.events import Event
+    from rdv.serving.recording.events import Event
 
 
 def one_goal(project: Project, goal: str) -> str:
@@ -29,9 +29,9 @@ def one_goal(project: Project, goal: str) -> str:
 
 def events(project: Project, goal: str, last: int) -> list[Event]:
     """The last so many recorded requests of a goal, oldest first."""
-    from rdv.serving.decoy import journal_folder
-    from rdv.serving.events import decode_event, events_topic
-    from rdv.serving.journal import read_journal
+    from rdv.serving.recording.decoy import journal_folder
+    from rdv.serving.recording.events import decode_event, events_topic
+    from rdv.serving.recording.journal import read_journal
 
     found: deque[Event] = deque(maxlen=last)
     for _, batch in read_journal(journal_folder(project.state, events_topic(goal))):
@@ -70,9 +70,9 @@ def _counted(project: Project, goal: str) -> list[dict[str, Any]]:
 
 
 def _matched(project: Project, goal: str) -> list[dict[str, Any]]:
-    from rdv.serving.decoy import journal_folder
-    from rdv.serving.events import events_topic
-    from rdv.serving.match import journal_ids, match_ids
+    from rdv.serving.recording.decoy import journal_folder
+    from rdv.serving.recording.events import events_topic
+    from rdv.serving.recording.match import journal_ids, match_ids
 
     told_in = journal_folder(project.state, events_topic(goal))
     told = list(journal_ids(told_in))
@@ -93,7 +93,7 @@ def _matched(project: Project, goal: str) -> list[dict[str, Any]]:
 
 def shortened(folder: Path) -> bool:
     """Whether the oldest part of a journal was dropped to keep it within its size."""
-    from rdv.serving.journal import read_journal
+    from rdv.serving.recording.journal import read_journal
 
     header = next((header for header, _ in read_journal(folder)), None)
     return header is not None and header.sequence > 1

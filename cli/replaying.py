@@ -8,15 +8,15 @@ from rdv.cli.model_views import find_version
 
 if TYPE_CHECKING:
     from rdv.config import Project
-    from rdv.serving.comparison import Column
-    from rdv.serving.replay import ReplayReport
+    from rdv.serving.recording.comparison import Column
+    from rdv.serving.recording.replay import ReplayReport
 
 SIDES = ["quantile", "replayed", "recorded", "difference"]
 
 
 def run(project: Project, model: str, version: str, against: str, last: int) -> ReplayReport:
     """The newest recorded requests through a version, named as `model_views.resolve` takes it, or else the newest."""
-    from rdv.serving.replay import replay
+    from rdv.serving.recording.replay import replay
 
     return replay(project, model, find_version(project, model, version or "newest").version, against, last)
 

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 def log_chunks(project: Project, run: str, follow: bool) -> Iterator[bytes]:
     """What a run or a step has written; with follow also what it writes until it ends. NotFound for neither."""
     from rdv.backends import select
-    from rdv.backends.cluster_local_logs import chunks
+    from rdv.backends.local.logs import chunks
     from rdv.errors import NotFound
-    from rdv.pipelines.every_run import Runs
-    from rdv.pipelines.runs import OPEN, find_run
+    from rdv.pipelines.runs.every import Runs
+    from rdv.pipelines.runs.records import OPEN, find_run
 
     every = Runs(project)
     try:

@@ -27,7 +27,7 @@ def runs() -> None:
 @options.output
 def list_(model: str, project: Project, form: str) -> None:
     """List runs, newest first, or those of MODEL."""
-    from rdv.pipelines.every_run import Runs
+    from rdv.pipelines.runs.every import Runs
 
     found = [output.finite(one) for one in Runs(project).all() if model in ("", one.model)]
     columns = ["run", "model", "state", "started", "points", "trained", "version", "released"]
@@ -41,7 +41,7 @@ def list_(model: str, project: Project, form: str) -> None:
 def show(run: str, project: Project, form: str) -> None:
     """Show RUN, named by its id or the beginning of it, and its steps."""
     from rdv.backends import select
-    from rdv.pipelines.every_run import Runs
+    from rdv.pipelines.runs.every import Runs
 
     record = Runs(project).find(run)
     steps = [output.finite(one) for one in select.cluster(project, 1).steps(record.run).values()]
@@ -56,7 +56,7 @@ def show(run: str, project: Project, form: str) -> None:
 @options.output
 def cancel(run: str, project: Project, form: str) -> None:
     """Ask RUN to end; what it has made stays made, and a step that another run waits for goes on."""
-    from rdv.pipelines.every_run import Runs
+    from rdv.pipelines.runs.every import Runs
 
     record = Runs(project).cancel(run, f"{getpass.getuser()} on {platform.node()}")
     output.document({"run": record.run, "was": record.state}, form)

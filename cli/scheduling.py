@@ -16,8 +16,8 @@ from rdv.errors import UsageError
 if TYPE_CHECKING:
     from rdv.config import Project
     from rdv.pipelines.cluster_schedules import ClusterSchedules
-    from rdv.pipelines.runner import TrainRequest
-    from rdv.pipelines.schedules import Schedule, Schedules
+    from rdv.pipelines.runs.runner import TrainRequest
+    from rdv.pipelines.schedules.records import Schedule, Schedules
 
 NOT_SCHEDULED = ("dry_run", "detach", "wait", "on_cluster", "date", "folder", "env", "sets")
 
@@ -26,7 +26,7 @@ def schedules(project: Project) -> Schedules | ClusterSchedules:
     """The schedules of the project's environment: its cluster's affair where it has one, else that of `rdv up`."""
     from rdv.backends import select
     from rdv.pipelines.cluster_schedules import ClusterSchedules
-    from rdv.pipelines.schedules import Schedules
+    from rdv.pipelines.schedules.records import Schedules
 
     if is_of_cluster(project):
         return ClusterSchedules(project, lambda model, arguments: parsed(project, model, arguments))
@@ -57,7 +57,7 @@ def run_now(project: Project, model: str) -> int:
 
 def check(project: Project, model: str, arguments: Sequence[str]) -> None:
     """Raise UsageError unless `rdv train MODEL ARGUMENTS` makes sense and can be run again and again."""
-    from rdv.pipelines.runner import count_points
+    from rdv.pipelines.runs.runner import count_points
 
     count_points(project, parsed(project, model, arguments))
 

@@ -11,7 +11,7 @@ from rdv.errors import UsageError
 
 if TYPE_CHECKING:
     from rdv.config import Project
-    from rdv.serving.role_records import RoleRecord
+    from rdv.serving.processes.records import RoleRecord
 
 SCHEDULES = "schedules"
 
@@ -19,8 +19,8 @@ SCHEDULES = "schedules"
 def run_all(project: Project, with_schedules: bool = False) -> int:
     """Serve a project until a signal, with a process for its schedules when asked; the exit code."""
     from rdv.cli.scheduling import is_of_cluster
-    from rdv.serving.role_specs import ExtraRole
-    from rdv.serving.supervisor import serve
+    from rdv.serving.processes.specs import ExtraRole
+    from rdv.serving.processes.supervisor import serve
 
     schedules = ExtraRole(SCHEDULES, tuple(rdv_argv(["serve", SCHEDULES, "--env", project.env], project.folder)))
     ours = with_schedules and not is_of_cluster(project)
@@ -56,8 +56,8 @@ def run_schedules(project: Project) -> int:
     """Train models at the moments of their schedules until a signal."""
     from rdv.backends import select
     from rdv.cli.scheduling import is_of_cluster, train_command
-    from rdv.pipelines.schedule_runner import run_schedules
-    from rdv.pipelines.schedules import Schedules
+    from rdv.pipelines.schedules.records import Schedules
+    from rdv.pipelines.schedules.runner import run_schedules
 
     if is_of_cluster(project):
         raise UsageError(f"the cluster of environment {project.env} runs its schedules", "see `rdv schedule list`")

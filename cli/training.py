@@ -14,8 +14,8 @@ from rdv.errors import Exit, NotFound, RdvError
 if TYPE_CHECKING:
     from rdv.config import Project
     from rdv.pipelines.plan import PlanNode
-    from rdv.pipelines.runner import TrainRequest
-    from rdv.pipelines.runs import RunRecord
+    from rdv.pipelines.runs.records import RunRecord
+    from rdv.pipelines.runs.runner import TrainRequest
 
 RELEASE = "rdv.releases.pointer:deploy"
 SHOWN = ("run", "model", "state", "points", "trained", "version", "released", "reasons")
@@ -24,14 +24,14 @@ TEST = "test_"
 
 def request(**asked: Any) -> TrainRequest:
     """What the command was asked for; a model that says publish = "deploy" is released by our own deploy."""
-    from rdv.pipelines.runner import TrainRequest
+    from rdv.pipelines.runs.runner import TrainRequest
 
     return TrainRequest(release=RELEASE, **asked)
 
 
 def ask_if_large(project: Project, asked: TrainRequest, yes: bool) -> None:
     """Say how many points there are, and ask before very many of them."""
-    from rdv.pipelines.runner import count_points
+    from rdv.pipelines.runs.runner import count_points
     from rdv.pipelines.sweep import CONFIRM_ABOVE
 
     points = count_points(project, asked)
@@ -41,7 +41,7 @@ def ask_if_large(project: Project, asked: TrainRequest, yes: bool) -> None:
 
 def carry_out(project: Project, asked: TrainRequest) -> RunRecord:
     """The record of a run that has been carried out here, its progress shown."""
-    from rdv.pipelines.runner import train
+    from rdv.pipelines.runs.runner import train
 
     with progress() as show:
         return train(project, asked, show).record
@@ -49,7 +49,7 @@ def carry_out(project: Project, asked: TrainRequest) -> RunRecord:
 
 def detached(project: Project, asked: TrainRequest, wait: bool, form: str) -> None:
     """Begin a run that goes on by itself; say how to come back to it, or wait for it."""
-    from rdv.pipelines.detached import train_detached
+    from rdv.pipelines.runs.detached import train_detached
 
     run = train_detached(project, asked)
     if wait:
@@ -81,7 +81,7 @@ def wait_for(project: Project, run: str, timeout_s: float | None, form: str) -> 
 
 def ended_run(project: Project, run: str, timeout_s: float | None = None) -> RunRecord:
     """The record of a run once it has ended, its log on stderr meanwhile when there is no limit."""
-    from rdv.pipelines.every_run import Runs
+    from rdv.pipelines.runs.every import Runs
 
     if timeout_s is None:
         try:

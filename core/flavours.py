@@ -2,7 +2,7 @@
 
 Native formats only: what is read here is data, never code. A file must have been checked against its manifest's
 SHA-256 before it is handed to `load_predictor`, because no library survives every damaged file (see
-`rdv.serving.probe`).
+`rdv.serving.worker.probe`).
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ from rdv.clock import Clock
 from rdv.config import Project
 from rdv.cron import Cron
 from rdv.errors import LostRace, NotFound, RdvError
-from rdv.pipelines.asked import asked, encode
-from rdv.pipelines.every_run import Runs
-from rdv.pipelines.moments import due_of_job, run_of_job
 from rdv.pipelines.on_cluster import for_schedule, submit
-from rdv.pipelines.runner import TrainRequest
-from rdv.pipelines.runs import OPEN, RunRecord
-from rdv.pipelines.schedule_lock import ScheduleLock
-from rdv.pipelines.schedules import RunStatus, Schedule, ScheduledRun, ScheduleRecords, with_entry
+from rdv.pipelines.runs.asked import asked, encode
+from rdv.pipelines.runs.every import Runs
+from rdv.pipelines.runs.records import OPEN, RunRecord
+from rdv.pipelines.runs.runner import TrainRequest
+from rdv.pipelines.schedules.lock import ScheduleLock
+from rdv.pipelines.schedules.moments import due_of_job, run_of_job
+from rdv.pipelines.schedules.records import RunStatus, Schedule, ScheduledRun, ScheduleRecords, with_entry
 
 Parse = Callable[[str, Sequence[str]], TrainRequest]
 """What a model's train options ask for."""

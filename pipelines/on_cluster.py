@@ -18,12 +18,12 @@ from rdv.backends import select
 from rdv.backends.ports import PIPELINE_STARTS
 from rdv.config import Project
 from rdv.errors import ConfigError, Exit, RdvError
-from rdv.pipelines.asked import Asked, asked, decode, encode
-from rdv.pipelines.moments import due_of_job, is_of_clock, run_of_job
-from rdv.pipelines.runner import Prepared, Start, TrainRequest, asked_for, train
-from rdv.pipelines.runs import OPEN, RunRecord, RunState, is_run, new_run
-from rdv.pipelines.scheduled_run import RunOfSchedule
-from rdv.pipelines.shared_runs import SharedRuns
+from rdv.pipelines.runs.asked import Asked, asked, decode, encode
+from rdv.pipelines.runs.records import OPEN, RunRecord, RunState, is_run, new_run
+from rdv.pipelines.runs.runner import Prepared, Start, TrainRequest, asked_for, train
+from rdv.pipelines.runs.shared import SharedRuns
+from rdv.pipelines.schedules.moments import due_of_job, is_of_clock, run_of_job
+from rdv.pipelines.schedules.run import RunOfSchedule
 from rdv.pipelines.step import now_text
 
 

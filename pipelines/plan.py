@@ -17,7 +17,7 @@ from rdv.pipelines.evaluate import EvaluateTask
 from rdv.pipelines.names import explain_difference, name_prefix, nearest
 from rdv.pipelines.naming import Catalog, Naming
 from rdv.pipelines.publish import PublishTask, champion_artifact, published_version, version_record
-from rdv.pipelines.runner import Prepared, TrainRequest
+from rdv.pipelines.runs.runner import Prepared, TrainRequest
 from rdv.pipelines.sought import Sought, shown
 from rdv.pipelines.validate import ValidateTask
 

@@ -14,10 +14,10 @@ from msgspec.structs import replace
 
 from rdv.config import Project
 from rdv.errors import RdvError
-from rdv.serving.pointer_file import PointerFile
-from rdv.serving.project_file import read_project
-from rdv.serving.role_specs import GATEWAY, pin_of
+from rdv.serving.processes.project_file import read_project
+from rdv.serving.processes.specs import GATEWAY, pin_of
 from rdv.serving.roles import Alone, run_role
+from rdv.serving.worker.pointer_file import PointerFile
 
 
 def main(

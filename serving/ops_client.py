@@ -15,8 +15,8 @@ from rdv.backends import select
 from rdv.backends.ports_services import Instance
 from rdv.config import Project
 from rdv.errors import RdvError, Unreachable
-from rdv.serving.role_records import RoleRecord
-from rdv.serving.role_specs import DECOY, GATEWAY, WORKER
+from rdv.serving.processes.records import RoleRecord
+from rdv.serving.processes.specs import DECOY, GATEWAY, WORKER
 
 ANSWER_S = 2.0
 FIND_S = 0.5

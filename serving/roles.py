@@ -21,19 +21,19 @@ from rdv.errors import Exit, NotFound, RdvError
 from rdv.files import make_folders
 from rdv.ids import short_id
 from rdv.records import Pin
-from rdv.serving.brought import Brought
-from rdv.serving.decoy import Decoy, open_journals
-from rdv.serving.heartbeat import start_beating
-from rdv.serving.loading import Artifacts, Loader
+from rdv.serving.gateway.ops import RoleOps, ops_server, ops_socket
 from rdv.serving.noticing import noticing
-from rdv.serving.ops import RoleOps, ops_server, ops_socket
-from rdv.serving.pointer_file import PointerFile
-from rdv.serving.project_file import read_project
-from rdv.serving.role_records import RoleRecord, born, remove_record, write_record
-from rdv.serving.role_specs import DECOY, GATEWAY, ROLES, WORKER, pin_of
-from rdv.serving.shelf import Shelf
+from rdv.serving.processes.heartbeat import start_beating
+from rdv.serving.processes.project_file import read_project
+from rdv.serving.processes.records import RoleRecord, born, remove_record, write_record
+from rdv.serving.processes.specs import DECOY, GATEWAY, ROLES, WORKER, pin_of
+from rdv.serving.recording.decoy import Decoy, open_journals
 from rdv.serving.topics import topic_schemas
-from rdv.serving.worker import Post, Worker, WorkerDetails
+from rdv.serving.worker.brought import Brought
+from rdv.serving.worker.loading import Artifacts, Loader
+from rdv.serving.worker.pointer_file import PointerFile
+from rdv.serving.worker.shelf import Shelf
+from rdv.serving.worker.worker import Post, Worker, WorkerDetails
 from rdv.supervise import TaskOwner
 from rdv.telemetry import json_logs
 
@@ -163,7 +163,7 @@ async def _decoy(project: Project, replica: str, beat_fd: int, alone: Alone | No
 
 
 async def _gateway(project: Project, replica: str, beat_fd: int) -> None:
-    from rdv.serving.gateway_role import run_gateway
+    from rdv.serving.gateway.role import run_gateway
 
     told = Told(project, GATEWAY, "", replica)
     _begin(beat_fd)

@@ -13,7 +13,7 @@ from rdv.backends.ports_services import Instance, Services
 from rdv.config import Project
 from rdv.errors import NobodyServes, NotFound, RdvError, TimedOut
 from rdv.serving.ops_client import Ops, record_of
-from rdv.serving.role_specs import GATEWAY, WORKER
+from rdv.serving.processes.specs import GATEWAY, WORKER
 
 _LOOK_S = 0.05
 

@@ -12,9 +12,9 @@ from rdv.config import Project
 from rdv.errors import NobodyServes, NotFound, Refused, TimedOut
 from rdv.folder_watch import FolderWatch
 from rdv.records import Rollout
-from rdv.serving.role_records import records_folder
+from rdv.serving.processes.records import records_folder
 from rdv.serving.status import LOOK_S, ServingStatus, look
-from rdv.serving.worker import WorkerDetails
+from rdv.serving.worker.worker import WorkerDetails
 
 
 def wait_until_tried(

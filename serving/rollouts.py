@@ -14,7 +14,7 @@ from rdv.serving.follow import follow
 from rdv.threads import tell_loop
 
 if TYPE_CHECKING:
-    from rdv.serving.desk import Desk
+    from rdv.serving.gateway.desk import Desk
 
 _log = logging.getLogger("rdv.rollouts")
 

@@ -23,9 +23,9 @@ from rdv.errors import InputError, NotFound
 from rdv.inputs import Rows
 from rdv.records import Pointer, decode, pointer_key
 from rdv.schema import Field, GoalSchema, load_schema
-from rdv.serving.loading import Loader
-from rdv.serving.scoring import LoadedModel, score
-from rdv.serving.shelf import Shelf
+from rdv.serving.worker.loading import Loader
+from rdv.serving.worker.scoring import LoadedModel, score
+from rdv.serving.worker.shelf import Shelf
 
 BATCH_ROWS = 256
 # as in training: text may be anything but empty, numbers and booleans know these as missing

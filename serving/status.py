@@ -19,12 +19,12 @@ from rdv.config import Project
 from rdv.errors import LostRace, NobodyServes, NotFound, RdvError, Refused, TimedOut, Unreachable
 from rdv.folder_watch import FolderWatch
 from rdv.records import Pointer, decode, pointer_key
-from rdv.serving.counts import read_counts
 from rdv.serving.ops_client import Ops
-from rdv.serving.role_records import RoleRecord, read_records, records_folder
-from rdv.serving.role_specs import DECOY, GATEWAY, WORKER
-from rdv.serving.supervisor import SUPERVISOR
-from rdv.serving.worker import WorkerDetails
+from rdv.serving.processes.counts import read_counts
+from rdv.serving.processes.records import RoleRecord, read_records, records_folder
+from rdv.serving.processes.specs import DECOY, GATEWAY, WORKER
+from rdv.serving.processes.supervisor import SUPERVISOR
+from rdv.serving.worker.worker import WorkerDetails
 from rdv.sockets import connected_unix_socket
 
 ANSWER_S = 2.0
@@ -32,7 +32,7 @@ LOOK_S = 0.02
 
 
 class ServingStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One moment. gateways: each one's own view (see `rdv.serving.status_view`), those that answered.
+    """One moment. gateways: each one's own view (see `rdv.serving.gateway.status_view`), those that answered.
 
     silent: why the others did not. workers, decoys: their records. supervisor: that of `rdv serve`, None without one.
     wanted: how many workers of each model there are to be, as far as somebody sees to that.

@@ -28,7 +28,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "terraform_rights": set(),
     "gitlab_stages": set(),
 }
-VENDORS = {"nomad", "consul", "hvac", "boto3", "botocore", "hdfs", "pact"}
+# A vendor's client -> the one part of backends that imports it.
+HOMES = {
+    "nomad": "rdv.backends.nomad",
+    "consul": "rdv.backends.consul",
+    "hvac": "rdv.backends.vault",
+    "boto3": "rdv.backends.s3",
+    "botocore": "rdv.backends.s3",
+    "hdfs": "rdv.backends.blobs_hdfs",
+    "pact": "rdv.backends.contracts_pact_child",
+}
+VENDORS = set(HOMES)
 # Too slow for `rdv --help`: the command line imports them inside a command, if at all.
 HEAVY = VENDORS | {
     "luigi", "numpy", "scipy", "pandas", "lightgbm", "catboost", "pyarrow", "statsmodels", "httptools", "uvloop",
@@ -89,6 +99,12 @@ def room(module: str) -> str:
     """Room that a module of ours belongs to."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in ALL else "core"
+
+
+def part(module: str) -> str:
+    """The part of its room that a module is, or is in: a folder, or a file beside the folders."""
+    depth = 1 if room(module) == "core" else 2
+    return ".".join(module.split(".")[: depth + 1])
 
 
 def _is_type_checking(node: ast.AST) -> bool:
@@ -209,10 +225,27 @@ def test_command_line_imports_rooms_late() -> None:
     assert not early, "\n".join(early)
 
 
-def test_only_backends_know_vendors() -> None:
-    """Clients of Nomad, Consul, Vault, S3 and HDFS are imported in backends and nowhere else."""
-    known = [str(one) for m, found in IMPORTS.items() for one in found if one.root in VENDORS and room(m) != "backends"]
+def test_each_vendor_has_one_home() -> None:
+    """Clients of Nomad, Consul, Vault, S3, HDFS and pact are each imported in one part of backends, nowhere else."""
+    known = [
+        str(one)
+        for module, found in IMPORTS.items()
+        for one in found
+        if one.root in HOMES and part(module) != HOMES[one.root]
+    ]
     assert not known, "\n".join(known)
+
+
+def test_parts_of_a_room_import_each_other_one_way() -> None:
+    """Of two parts of a room, folders and the files beside them, at most one imports the other."""
+    graph: dict[str, set[str]] = {}
+    for module, found in IMPORTS.items():
+        own = {part(one.module) for one in found if one.at_top and not one.for_types and one.module in MODULES}
+        graph.setdefault(part(module), set()).update(own - {part(module)})
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as exc:
+        pytest.fail(f"a circle of parts: {' -> '.join(exc.args[1])}")
 
 
 def test_one_file_knows_the_http_server() -> None:

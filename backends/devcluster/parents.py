@@ -15,7 +15,7 @@ def register_parents(places: Iterable[str], folder: Path, say: Callable[[str], o
     What a project has beside (its task classes, other sizes of steps) it registers by `rdv jobs register`.
     """
     try:
-        from rdv.backends.nomad_jobs import NomadJobs
+        from rdv.backends.nomad.jobs import NomadJobs
     except ModuleNotFoundError as error:
         say(f"{error.name} is not installed, so no jobs were registered: pip install 'rdv[cluster]'")
         return

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import uvloop
 
-from rdv.serving.http import Bounds, HttpServer, listening_socket
-from rdv.serving.http_types import Reply, Route
+from rdv.serving.http.edge import Bounds, HttpServer, listening_socket
+from rdv.serving.http.types import Reply, Route
 
 # As long as one of the gateway's answers.
 ANSWER = b'{"request_id":"%s","answer":0.5,"source":"tier 1"}' % (b"0" * 120)

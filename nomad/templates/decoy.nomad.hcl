@@ -114,7 +114,7 @@ job "rdv-decoy" {
         for_each = var.driver == "docker" ? [] : [var.python]
         content {
           command = config.value
-          args    = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "decoy"]
+          args    = ["-P", "-m", "rdv.backends.nomad.services_child", "rdv.serving.on_cluster:main", "decoy"]
         }
       }
       # init: as process 1 Python would not see the signal that ends it; the network is the node's, as for the others
@@ -126,7 +126,7 @@ job "rdv-decoy" {
           init         = true
           network_mode = "host"
           command      = var.python
-          args         = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "decoy"]
+          args         = ["-P", "-m", "rdv.backends.nomad.services_child", "rdv.serving.on_cluster:main", "decoy"]
         }
       }
       service {

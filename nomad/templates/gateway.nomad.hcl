@@ -121,7 +121,7 @@ job "rdv-gateway" {
         for_each = var.driver == "docker" ? [] : [var.python]
         content {
           command = config.value
-          args    = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "gateway"]
+          args    = ["-P", "-m", "rdv.backends.nomad.services_child", "rdv.serving.on_cluster:main", "gateway"]
         }
       }
       # init: as process 1 Python would not see the signal that ends it; the network is the node's, as for the others
@@ -133,7 +133,7 @@ job "rdv-gateway" {
           init         = true
           network_mode = "host"
           command      = var.python
-          args         = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "gateway"]
+          args         = ["-P", "-m", "rdv.backends.nomad.services_child", "rdv.serving.on_cluster:main", "gateway"]
         }
       }
       # where workers dial it: as soon as it listens, for only then can it become well

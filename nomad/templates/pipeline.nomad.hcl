@@ -113,7 +113,7 @@ job "rdv-pipeline" {
         content {
           command = config.value
           args = [
-            "-P", "-m", "rdv.backends.pipelines_nomad_child", "rdv.pipelines.on_cluster:main",
+            "-P", "-m", "rdv.backends.nomad.pipeline_child", "rdv.pipelines.on_cluster:main",
             "${NOMAD_TASK_DIR}/request", "${NOMAD_ALLOC_DIR}/state", "${NOMAD_JOB_ID}", "${NOMAD_META_rdv_run}",
           ]
         }
@@ -128,7 +128,7 @@ job "rdv-pipeline" {
           network_mode = "host"
           command      = var.python
           args = [
-            "-P", "-m", "rdv.backends.pipelines_nomad_child", "rdv.pipelines.on_cluster:main",
+            "-P", "-m", "rdv.backends.nomad.pipeline_child", "rdv.pipelines.on_cluster:main",
             "${NOMAD_TASK_DIR}/request", "${NOMAD_ALLOC_DIR}/state", "${NOMAD_JOB_ID}", "${NOMAD_META_rdv_run}",
           ]
         }

@@ -65,7 +65,7 @@ job "rdv-step" {
         for_each = var.driver == "docker" ? [] : [var.python]
         content {
           command = config.value
-          args    = ["-P", "-m", "rdv.backends.cluster_nomad_child", "${NOMAD_TASK_DIR}", "${NOMAD_ALLOC_DIR}"]
+          args    = ["-P", "-m", "rdv.backends.nomad.step_child", "${NOMAD_TASK_DIR}", "${NOMAD_ALLOC_DIR}"]
         }
       }
       # init: as process 1 a step could not be killed by most signals; the network is the node's, as for the others
@@ -77,7 +77,7 @@ job "rdv-step" {
           init         = true
           network_mode = "host"
           command      = var.python
-          args         = ["-P", "-m", "rdv.backends.cluster_nomad_child", "${NOMAD_TASK_DIR}", "${NOMAD_ALLOC_DIR}"]
+          args         = ["-P", "-m", "rdv.backends.nomad.step_child", "${NOMAD_TASK_DIR}", "${NOMAD_ALLOC_DIR}"]
         }
       }
       logs {

@@ -87,7 +87,7 @@ job "rdv-task" {
         for_each = var.driver == "docker" ? [] : [var.python]
         content {
           command = config.value
-          args    = ["-P", "-m", "rdv.backends.nomad_task_child", var.folder, var.told, "${NOMAD_TASK_DIR}/parameters.json"]
+          args    = ["-P", "-m", "rdv.backends.nomad.task_child", var.folder, var.told, "${NOMAD_TASK_DIR}/parameters.json"]
         }
       }
       dynamic "config" {
@@ -98,7 +98,7 @@ job "rdv-task" {
           init         = true
           network_mode = "host"
           command      = var.python
-          args         = ["-P", "-m", "rdv.backends.nomad_task_child", var.folder, var.told, "${NOMAD_TASK_DIR}/parameters.json"]
+          args         = ["-P", "-m", "rdv.backends.nomad.task_child", var.folder, var.told, "${NOMAD_TASK_DIR}/parameters.json"]
         }
       }
       logs {

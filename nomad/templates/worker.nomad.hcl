@@ -147,7 +147,7 @@ job "rdv-worker" {
         for_each = var.driver == "docker" ? [] : [var.python]
         content {
           command = config.value
-          args    = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "worker", var.model, var.reload, var.pin]
+          args    = ["-P", "-m", "rdv.backends.nomad.services_child", "rdv.serving.on_cluster:main", "worker", var.model, var.reload, var.pin]
         }
       }
       # init: as process 1 Python would not see the signal that ends it; the network is the node's, as for the others
@@ -159,7 +159,7 @@ job "rdv-worker" {
           init         = true
           network_mode = "host"
           command      = var.python
-          args         = ["-P", "-m", "rdv.backends.services_nomad_child", "rdv.serving.on_cluster:main", "worker", var.model, var.reload, var.pin]
+          args         = ["-P", "-m", "rdv.backends.nomad.services_child", "rdv.serving.on_cluster:main", "worker", var.model, var.reload, var.pin]
         }
       }
       service {

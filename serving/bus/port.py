@@ -44,7 +44,7 @@ class Requests:
 
 @dataclass(slots=True)
 class Events:
-    """A batch of event records (see `rdv.serving.events`), each one msgpack document; n >= 1."""
+    """A batch of event records (see `rdv.serving.recording.events`), each one msgpack document; n >= 1."""
 
     topic: str
     reply_to: str

@@ -315,7 +315,7 @@ class TestS3(ArtifactsContract):
     @pytest.fixture
     def door(self, s3_server: Any, s3_keys: None) -> Door:
         """A bucket of its own."""
-        from rdv.backends.blobs_s3 import S3Blobs
+        from rdv.backends.s3.blobs import S3Blobs
 
         bucket = s3_server.new_bucket()
         place = f"{bucket}/p?endpoint={s3_server.endpoint}&region=us-east-1"
@@ -323,7 +323,7 @@ class TestS3(ArtifactsContract):
         def corrupt(key: str, data: bytes) -> None:
             s3_server.file(bucket, f"p/{key}").write_bytes(data)
 
-        return Door(S3Blobs(place), corrupt, ("rdv.backends.blobs_s3", "S3Blobs", [place]), 800_000, 0.4)
+        return Door(S3Blobs(place), corrupt, ("rdv.backends.s3.blobs", "S3Blobs", [place]), 800_000, 0.4)
 
 
 @pytest.mark.live

@@ -344,7 +344,7 @@ class TestS3(BlobsContract):
     @pytest.fixture
     def door(self, s3_server: Any, s3_keys: None) -> Door:
         """A bucket of its own, used below a prefix."""
-        from rdv.backends.blobs_s3 import S3Blobs
+        from rdv.backends.s3.blobs import S3Blobs
 
         bucket = s3_server.new_bucket()
         place = f"{bucket}/some/prefix?endpoint={s3_server.endpoint}&region=us-east-1"
@@ -358,7 +358,7 @@ class TestS3(BlobsContract):
             lambda: S3Blobs(place),
             lambda key: file(key).read_bytes() if file(key).exists() else None,
             lambda key, data: file(key).write_bytes(data) and None,
-            ("rdv.backends.blobs_s3", "S3Blobs", [place]),
+            ("rdv.backends.s3.blobs", "S3Blobs", [place]),
         )
 
 

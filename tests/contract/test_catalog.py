@@ -303,7 +303,7 @@ class TestConsul(CatalogContract):
     @pytest.fixture
     def door(self, consul_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Door:
         """A name that nobody used before, and a token that may announce names that begin with it and nothing else."""
-        from rdv.backends.catalog_consul import ConsulCatalog
+        from rdv.backends.consul.catalog import ConsulCatalog
         from rdv.ids import short_id
 
         for name in [name for name in os.environ if name.startswith("CONSUL_")]:
@@ -312,5 +312,5 @@ class TestConsul(CatalogContract):
         rules = f'service_prefix "{prefix}-" {{ policy = "write" }} node_prefix "" {{ policy = "read" }}'
         token.write_text(consul_server.new_token(prefix, rules))
         place = f"{prefix}?address={consul_server.address}&token_file={token}"
-        entry = ("rdv.backends.catalog_consul", "ConsulCatalog", [place])
+        entry = ("rdv.backends.consul.catalog", "ConsulCatalog", [place])
         return Door(lambda: ConsulCatalog(place), f"{prefix}-shop-gateway", entry)

@@ -339,7 +339,7 @@ class TestConsul(RegistryContract):
     @pytest.fixture
     def door(self, consul_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Door:
         """A prefix that nobody used before, and a token that may use nothing else."""
-        from rdv.backends.registry_consul import ConsulRegistry
+        from rdv.backends.consul.registry import ConsulRegistry
 
         for name in [name for name in os.environ if name.startswith("CONSUL_")]:
             monkeypatch.delenv(name)
@@ -353,4 +353,4 @@ class TestConsul(RegistryContract):
             found = consul_server.call("GET", f"/v1/kv/{prefix}/{key}?raw")
             return found.body if found.ok else None
 
-        return Door(lambda: ConsulRegistry(place), peek, ("rdv.backends.registry_consul", "ConsulRegistry", [place]))
+        return Door(lambda: ConsulRegistry(place), peek, ("rdv.backends.consul.registry", "ConsulRegistry", [place]))

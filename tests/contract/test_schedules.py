@@ -13,7 +13,7 @@ import pytest
 
 from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.errors import LostRace, NotFound, UsageError
-from rdv.pipelines.schedules import RunStatus, Schedules, moment_of
+from rdv.pipelines.schedules.records import RunStatus, Schedules, moment_of
 
 HANG_S = 120.0
 MODEL = "visit/m"
@@ -68,7 +68,7 @@ class OnNomad:
 
     def run_now(self) -> Any:
         """Train now; the entry of the history."""
-        from rdv.pipelines.every_run import Runs
+        from rdv.pipelines.runs.every import Runs
 
         run = self.schedules.begin_now(MODEL).run
         Runs(self._town.project()).wait(run, HANG_S)

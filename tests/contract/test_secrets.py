@@ -118,7 +118,7 @@ class TestVault(SecretsContract):
     @pytest.fixture
     def door(self, vault_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
         """A prefix of its own, and a token for it that can be revoked."""
-        from rdv.backends.secrets_vault import VaultSecrets
+        from rdv.backends.vault.secrets import VaultSecrets
 
         for name in ("VAULT_ADDR", "VAULT_TOKEN", "VAULT_NAMESPACE", "VAULT_CACERT"):
             monkeypatch.delenv(name, raising=False)

@@ -21,9 +21,9 @@ from rdv.backends.ports_services import ServiceChange, ServiceJob, Services
 from rdv.config import Project
 from rdv.errors import LostRace, NotFound
 from rdv.ids import short_id
-from rdv.serving.role_records import read_records
-from rdv.serving.service_jobs import service_jobs
-from rdv.serving.supervisor import SUPERVISOR
+from rdv.serving.processes.jobs import service_jobs
+from rdv.serving.processes.records import read_records
+from rdv.serving.processes.supervisor import SUPERVISOR
 from rdv.settings import load_project
 
 MODEL = "visit/m"

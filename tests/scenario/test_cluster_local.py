@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rdv.backends.cluster_local import LocalCluster
-from rdv.backends.cluster_local_memory import children, memory_groups
+from rdv.backends.local.cluster import LocalCluster
+from rdv.backends.local.memory import children, memory_groups
 from rdv.backends.ports import Outcome, Resources, Status, StepSpec
 
 HANG_S = 180.0
@@ -61,7 +61,7 @@ def threads(payload):
 DISPATCHER = """
 import sys
 from pathlib import Path
-from rdv.backends.cluster_local import LocalCluster
+from rdv.backends.local.cluster import LocalCluster
 from rdv.backends.ports import StepSpec
 folder = Path(sys.argv[1])
 cluster = LocalCluster(folder / ".rdv", 1, cgroups=sys.argv[2] == "True")
@@ -80,8 +80,8 @@ while not (folder / "pids").exists():
 MEASURED = """
 import json, os, sys
 from pathlib import Path
-from rdv.backends.cluster_local import LocalCluster
-from rdv.backends.cluster_local_memory import children
+from rdv.backends.local.cluster import LocalCluster
+from rdv.backends.local.memory import children
 from rdv.backends.ports import Status, StepSpec
 
 def resources_of(pid):

@@ -15,8 +15,8 @@ import pytest
 from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.clock import ManualClock
 from rdv.errors import LostRace
-from rdv.pipelines.schedule_runner import ScheduleRunner
-from rdv.pipelines.schedules import RunStatus, Schedule, Schedules
+from rdv.pipelines.schedules.records import RunStatus, Schedule, Schedules
+from rdv.pipelines.schedules.runner import ScheduleRunner
 
 MODEL = "churn/lightgbm"
 HANG_S = 180.0
@@ -261,8 +261,8 @@ import sys
 from pathlib import Path
 from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.clock import ManualClock
-from rdv.pipelines.schedule_runner import run_schedules
-from rdv.pipelines.schedules import Schedules
+from rdv.pipelines.schedules.runner import run_schedules
+from rdv.pipelines.schedules.records import Schedules
 folder = Path(sys.argv[1])
 store = Schedules(SqliteRegistry(folder / "registry.sqlite"), folder, ManualClock(wall_s=float(sys.argv[2])))
 def say(text): print(text, flush=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rdv.serving.mailbox import Mailbox
-from rdv.serving.wheel import Tick
+from rdv.serving.gateway.mailbox import Mailbox
+from rdv.serving.gateway.wheel import Tick
 
 
 class Waiter:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from rdv.config import Goal, Tier
 from rdv.errors import InputError
 from rdv.records import canary_name
-from rdv.serving.answers import Answers, usable
-from rdv.serving.events import Arm, Event, Missing, ScoreRecord, decode_event
-from rdv.serving.mailbox import Mailbox
-from rdv.serving.policy import ArmRecord, Decider, Decision, Policy
+from rdv.serving.gateway.answers import Answers, usable
+from rdv.serving.gateway.mailbox import Mailbox
+from rdv.serving.gateway.policy import ArmRecord, Decider, Decision, Policy
+from rdv.serving.recording.events import Arm, Event, Missing, ScoreRecord, decode_event
 
 MODELS = ("champion", "runner_up")
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)

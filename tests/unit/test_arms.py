@@ -14,13 +14,13 @@ from rdv.clock import ManualClock
 from rdv.config import Tier
 from rdv.inputs import RowSchema
 from rdv.records import Rollout, RolloutState, Verdict
-from rdv.serving.answers import usable
-from rdv.serving.arms import ArmDecider, Arms, Trial, patience_ms, subject_text
 from rdv.serving.bus.memory import MemoryHub
 from rdv.serving.bus.port import Events, Scores
-from rdv.serving.mailbox import GRACE_S, Mailbox, Mailroom
-from rdv.serving.policy import Decider, Decision, Policy
-from rdv.serving.trials import Trials
+from rdv.serving.gateway.answers import usable
+from rdv.serving.gateway.arms import ArmDecider, Arms, Trial, patience_ms, subject_text
+from rdv.serving.gateway.mailbox import GRACE_S, Mailbox, Mailroom
+from rdv.serving.gateway.policy import Decider, Decision, Policy
+from rdv.serving.gateway.trials import Trials
 
 MODELS = ("champion", "runner_up", "third")
 NAMES = (*MODELS, *(f"{name}@canary" for name in MODELS))

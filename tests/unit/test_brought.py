@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rdv.ids import digest_file
 from rdv.manifest import FileEntry, Manifest
-from rdv.serving.brought import Brought
+from rdv.serving.worker.brought import Brought
 
 
 class Store:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from rdv.backends.certificates_vault import VaultCertificates
 from rdv.backends.ports import Certificate
+from rdv.backends.vault.certificates import VaultCertificates
 from rdv.clock import ManualClock
 from rdv.errors import Unreachable
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rdv.cli import ci_image, ci_stages
-from rdv.cli.ci_handover import ORDER, Content, check_on_main, content, leave, needed
-from rdv.cli.ci_lines import Lines
-from rdv.cli.ci_login import check_id_token, logged_in, places
-from rdv.cli.ci_package import refusal
+from rdv.cli.ci import image as ci_image
+from rdv.cli.ci import stages as ci_stages
+from rdv.cli.ci.handover import ORDER, Content, check_on_main, content, leave, needed
+from rdv.cli.ci.lines import Lines
+from rdv.cli.ci.login import check_id_token, logged_in, places
+from rdv.cli.ci.package import refusal
 from rdv.cli.main import main
 from rdv.config import Goal, Tier
 from rdv.errors import Exit, LostRace, NotAuthorised, RdvError, Unreachable, UsageError

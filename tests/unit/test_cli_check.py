@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from rdv.cli.check_hcl import hcl_problem
-from rdv.cli.check_secrets import secrets_in
+from rdv.cli.check.hcl import hcl_problem
+from rdv.cli.check.secrets import secrets_in
 from rdv.cli.main import main
 from rdv.errors import Exit
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rdv.cli.progress import Bars, lines, progress
-from rdv.pipelines.events import Event
+from rdv.pipelines.runs.events import Event
 
 EVENTS = [
     Event(kind="planned", total=3),

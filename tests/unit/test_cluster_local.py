@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.backends.cluster_local_child import cold_modules
-from rdv.backends.cluster_local_files import StepFiles, encode_spec, microseconds
-from rdv.backends.cluster_local_locks import Tokens
-from rdv.backends.cluster_local_memory import V1, V2, MemoryGroup, cgroup_base, family
-from rdv.backends.cluster_local_messages import Said
-from rdv.backends.cluster_local_verdict import Ending, verdict
+from rdv.backends.local.child import cold_modules
+from rdv.backends.local.files import StepFiles, encode_spec, microseconds
+from rdv.backends.local.locks import Tokens
+from rdv.backends.local.memory import V1, V2, MemoryGroup, cgroup_base, family
+from rdv.backends.local.messages import Said
+from rdv.backends.local.verdict import Ending, verdict
 from rdv.backends.ports import Outcome, Status, StepSpec
 
 V1_MOUNTS = """\
@@ -149,6 +149,6 @@ def test_only_known_modules_are_warmed() -> None:
     """Of what a step imported the fork server is told rdv's own modules and known libraries, nothing of a project's."""
     assert cold_modules(len(sys.modules)) == ()
     everything = cold_modules(0)
-    assert {"msgspec", "rdv.errors", "rdv.backends.cluster_local_child"} <= set(everything)
+    assert {"msgspec", "rdv.errors", "rdv.backends.local.child"} <= set(everything)
     assert not [name for name in everything if name.startswith(("pytest", "tests", "msgspec."))]
-    assert cold_modules(list(sys.modules).index("rdv.backends.cluster_local_child") + 1) != everything
+    assert cold_modules(list(sys.modules).index("rdv.backends.local.child") + 1) != everything

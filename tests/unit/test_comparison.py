@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.serving.comparison import MOST_PAIRS, compare
+from rdv.serving.recording.comparison import MOST_PAIRS, compare
 
 PROBABILITIES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=60)
 

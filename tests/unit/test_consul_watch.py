@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.backends.consul_watch import MAX_BLOCK_S, Pace, block_s, next_index
+from rdv.backends.blocking_queries import MAX_BLOCK_S, Pace, block_s, next_index
 
 indexes = st.integers(0, 2**60)
 

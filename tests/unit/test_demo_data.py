@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rdv.cli import demo_data
+from rdv.cli.demo import data as demo_data
 
 
 @pytest.fixture(scope="module")

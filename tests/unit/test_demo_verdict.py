@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.cli.demo_verdict import Fault, Line, broken, faults, ledger, swap
-from rdv.serving.match import match_ids
+from rdv.cli.demo.verdict import Fault, Line, broken, faults, ledger, swap
+from rdv.serving.recording.match import match_ids
 
 IDS = [f"id{n}" for n in range(20)]
 COUNTED = {"accepted": 20, "answered": 17, "defaults": 3, "errors": 0}

@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("requests")
 
-from rdv.backends import diagnoses, diagnosis_bus, diagnosis_consul, diagnosis_nomad, diagnosis_store, diagnosis_vault
 from rdv.backends.blobs_dir import DirBlobs
 from rdv.backends.certificate_times import validities
-from rdv.backends.diagnosis import CLOCK_S, Asked, Seen, Told, _ahead_s, options_of, token_of
+from rdv.backends.diagnosis import bus as diagnosis_bus
+from rdv.backends.diagnosis import consul as diagnosis_consul
+from rdv.backends.diagnosis import every as diagnoses
+from rdv.backends.diagnosis import nomad as diagnosis_nomad
+from rdv.backends.diagnosis import store as diagnosis_store
+from rdv.backends.diagnosis import vault as diagnosis_vault
+from rdv.backends.diagnosis.finding import CLOCK_S, Asked, Seen, Told, _ahead_s, options_of, token_of
 from rdv.backends.ports import Blobs
 from rdv.bus_place import parse_bus
 from rdv.config import Config, Environment, Project

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.serving.digest import STEPS, Digest, bin_of, edges_us
+from rdv.serving.gateway.digest import STEPS, Digest, bin_of, edges_us
 
 seconds = st.floats(0, 4000)
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.serving.http_guards import CHUNKED, Admission, check, find, path_of
-from rdv.serving.http_types import Refusal, Reply, Route
+from rdv.serving.http.guards import CHUNKED, Admission, check, find, path_of
+from rdv.serving.http.types import Refusal, Reply, Route
 
 HOST = ("host", "localhost")
 JSON = ("content-type", "application/json")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rdv.errors import CorruptArtifact, UsageError
 from rdv.inputs import RowSchema
 from rdv.serving.bus.port import Events, Requests
-from rdv.serving.journal import MAGIC, JournalWriter, Segment, read_journal, segments
+from rdv.serving.recording.journal import MAGIC, JournalWriter, Segment, read_journal, segments
 
 SCHEMA = RowSchema(("age", "visits"), ("plan",))
 
@@ -193,7 +193,7 @@ def test_no_room_for_a_new_segment_leaves_none(writer: JournalWriter) -> None:
 def test_records_outlive_a_killed_writer(tmp_path: Path) -> None:
     """What append has returned for is there after a kill -9, without any sync."""
     program = (
-        "import sys, time; from pathlib import Path; from rdv.serving.journal import JournalWriter\n"
+        "import sys, time; from pathlib import Path; from rdv.serving.recording.journal import JournalWriter\n"
         "from rdv.serving.bus.port import Events; from rdv.inputs import RowSchema\n"
         "w = JournalWriter(Path(sys.argv[1]), 'visit', RowSchema())\n"
         "for n in range(100): w.append(Events('visit', 'g', n.to_bytes(16, 'big'), [b'x']))\n"

@@ -12,10 +12,10 @@ from mailrooms import Looks, Waiter
 
 from rdv.clock import ManualClock
 from rdv.config import Tier
-from rdv.serving.answers import usable
 from rdv.serving.bus.port import Scores
-from rdv.serving.mailbox import GRACE_S, Mailbox, Mailroom
-from rdv.serving.policy import Decider, Decision, Policy
+from rdv.serving.gateway.answers import usable
+from rdv.serving.gateway.mailbox import GRACE_S, Mailbox, Mailroom
+from rdv.serving.gateway.policy import Decider, Decision, Policy
 
 MODELS = ("champion", "runner_up", "canary")
 TIERS = (Tier(25.0, ("champion",)), Tier(60.0, ("champion", "runner_up")))
@@ -237,7 +237,7 @@ def test_an_error_of_ours_is_in_the_ledger() -> None:
 
 def test_kept_mailboxes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """With too many mailboxes waiting for a silent model, settled ones are handed on at once, others once settled."""
-    monkeypatch.setattr("rdv.serving.mailbox.MOST_KEPT", 5)
+    monkeypatch.setattr("rdv.serving.gateway.mailbox.MOST_KEPT", 5)
     clock, complete = ManualClock(), []
     room, looks = room_of(complete, clock)
     for at in range(10):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rdv.backends import nomad_logs
+from rdv.backends.nomad import logs as nomad_logs
 from rdv.errors import Unreachable
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rdv.backends.nomad_reaper import GRACE_S, WALL_GRACE_S, why
+from rdv.backends.nomad.reaper import GRACE_S, WALL_GRACE_S, why
 
 NOW_S = 100_000.0
 LEFT: dict[str, Any] = {"purged": False, "ended_s": None, "left_s": None, "late_s": 0.0}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rdv.backends.nomad_verdict import combine, judge
+from rdv.backends.nomad.verdict import combine, judge
 from rdv.backends.ports import Outcome, Status
 
 JOB: dict[str, Any] = {"Stop": False, "Status": "running"}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rdv.backends.nomad_drafts import Draft
+from rdv.backends.nomad.drafts import Draft
 
 
 def test_a_projects_own_job_file_is_taken(tmp_path: Path) -> None:

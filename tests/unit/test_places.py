@@ -10,7 +10,7 @@ from rdv.errors import ConfigError, NotAuthorised, RdvError, Unreachable, UsageE
 def test_places_in_s3(require: Callable[..., str]) -> None:
     """A place is a bucket, a prefix that ends in a slash or is empty, and known options only."""
     require("boto3")
-    from rdv.backends.blobs_s3 import parse_place
+    from rdv.backends.s3.blobs import parse_place
 
     assert parse_place("b") == ("b", "", {})
     assert parse_place("b/") == ("b", "", {})
@@ -26,8 +26,8 @@ def test_places_in_s3(require: Callable[..., str]) -> None:
 def test_places_in_consul(require: Callable[..., str]) -> None:
     """A place is a prefix and known options only; an address is a URL."""
     require("consul")
-    from rdv.backends.consul_client import parse_place
-    from rdv.backends.registry_consul import ConsulRegistry
+    from rdv.backends.consul.client import parse_place
+    from rdv.backends.consul.registry import ConsulRegistry
 
     assert parse_place("") == ("", {})
     assert parse_place("rdv/dev?address=http://h:1") == ("rdv/dev/", {"address": "http://h:1"})
@@ -41,7 +41,7 @@ def test_places_in_consul(require: Callable[..., str]) -> None:
 def test_places_in_vault(require: Callable[..., str]) -> None:
     """A place is a mount, a prefix and known options only; an AppRole is two files."""
     require("hvac")
-    from rdv.backends.secrets_vault import parse_place
+    from rdv.backends.vault.secrets import parse_place
 
     assert parse_place("secret/app?role=r&jwt_file=/f") == ("secret", "app/", {"role": "r", "jwt_file": "/f"})
     for wrong in ("", "secret?token=abc", "secret?role_id_file=/f"):
@@ -67,7 +67,7 @@ def test_answers_of_s3_in_our_words(require: Callable[..., str], code: str, stat
     require("boto3")
     from botocore.exceptions import ClientError
 
-    from rdv.backends.s3_errors import in_our_words
+    from rdv.backends.s3.errors import in_our_words
 
     response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
     found = in_our_words("s3:b", "k", ClientError(response, "PutObject"))
@@ -81,7 +81,7 @@ def test_places_in_nomad(require: Callable[..., str]) -> None:
     A place without a driver says what to write: nothing runs without isolation because somebody forgot it.
     """
     require("nomad")
-    from rdv.backends.nomad_api import parse_place
+    from rdv.backends.nomad.api import parse_place
 
     assert parse_place("?driver=raw_exec") == ("", {"driver": "raw_exec"})
     with pytest.raises(ConfigError) as unnamed:
@@ -107,7 +107,7 @@ def test_places_in_nomad(require: Callable[..., str]) -> None:
 
 def test_a_parent_job_is_named_by_what_it_runs() -> None:
     """Two interpreters, images or sizes are two jobs, a namespace is not part of it, and text is no template."""
-    from rdv.backends.nomad_drafts import step_draft
+    from rdv.backends.nomad.drafts import step_draft
     from rdv.backends.ports import Resources
 
     one = step_draft("a", {"driver": "exec", "python": "/p"}, Resources(memory_mb=512))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rdv.backends.ports import Entry
-from rdv.serving.pointer_file import PointerFile
+from rdv.serving.worker.pointer_file import PointerFile
 
 HANG_S = 30.0
 

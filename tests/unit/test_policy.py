@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rdv.config import Goal, Tier
 from rdv.errors import ConfigError
-from rdv.serving.policy import (
+from rdv.serving.gateway.policy import (
     Decider,
     Decision,
     Policy,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdv.records import Pointer
-from rdv.serving.pursuit import LONGEST_S, QUIET_S, FallBack, Load, Pursuit, Swap, Wait
+from rdv.serving.worker.pursuit import LONGEST_S, QUIET_S, FallBack, Load, Pursuit, Swap, Wait
 
 
 def pointer(version: str, serial: int = 1) -> Pointer:

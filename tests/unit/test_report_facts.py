@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.cli.report_facts import Event, facts, rank_correlation, ranks
+from rdv.cli.report.facts import Event, facts, rank_correlation, ranks
 
 
 def event(second: float, answered_by: str, scores: dict[str, list[float]], version: str = "v1") -> Event:

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.cli.report_facts import Event, facts
-from rdv.cli.report_page import Mark, Sheet, colours, page
-from rdv.cli.report_svg import Axis, linear_ticks, log_ticks
+from rdv.cli.report.facts import Event, facts
+from rdv.cli.report.page import Mark, Sheet, colours, page
+from rdv.cli.report.svg import Axis, linear_ticks, log_ticks
 
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12)
 TAGS = {

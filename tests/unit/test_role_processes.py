@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rdv.config import Config, Goal, Model, Project
-from rdv.serving.heartbeat import STARTING_S, STOPPED_S, STUCK_S, Pulse, verdict
-from rdv.serving.project_file import decode_project, encode_project, read_project, save_project
-from rdv.serving.role_records import RoleRecord, born, read_records, record_path, sweep_records, write_record
-from rdv.serving.role_specs import ExtraRole, role_argv, role_processes
+from rdv.serving.processes.heartbeat import STARTING_S, STOPPED_S, STUCK_S, Pulse, verdict
+from rdv.serving.processes.project_file import decode_project, encode_project, read_project, save_project
+from rdv.serving.processes.records import RoleRecord, born, read_records, record_path, sweep_records, write_record
+from rdv.serving.processes.specs import ExtraRole, role_argv, role_processes
 
 CONFIG = Config(
     goals={"g": Goal(schema={"type": "object"}, budget_ms=50, default=0.5)},

@@ -13,7 +13,7 @@ from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.clock import ManualClock
 from rdv.cron import Cron
 from rdv.errors import ConfigError, LostRace, NotFound, UsageError
-from rdv.pipelines.schedules import (
+from rdv.pipelines.schedules.records import (
     HISTORY,
     LATE_S,
     RunStatus,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rdv.inputs import InputField, InputSpec, Rows
 from rdv.manifest import ModelInfo
 from rdv.serving.bus.port import Events, Requests, Scores
-from rdv.serving.scoring import LoadedModel, answer, score
+from rdv.serving.worker.scoring import LoadedModel, answer, score
 
 POISON = 13.0
 INFO = ModelInfo("m", "sum", "number", InputSpec((InputField("a"), InputField("b"))))

@@ -21,8 +21,8 @@ from rdv.releases.service_plan import (
     decode_plan,
     encode_plan,
 )
-from rdv.serving.project_file import decode_project
-from rdv.serving.service_jobs import service_jobs
+from rdv.serving.processes.jobs import service_jobs
+from rdv.serving.processes.project_file import decode_project
 
 PARENT = JobChange(job="rdv-step", namespace="dev", change="new")
 CHANGE = ServiceChange(job="g", name="gateway", change="changed", index=7, spec={"ID": "g"})

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from rdv.backends.nomad.services_canaries import NomadCanaries, before_pin, pinned, state_of
+from rdv.backends.nomad.services_child import listens
+from rdv.backends.nomad.services_drafts import job_id, order, pin_text, read_pin, service_draft
+from rdv.backends.nomad.services_files import bring, brings, carry, failure, source
+from rdv.backends.nomad.services_follow import Following, cause, deployment_mark
+from rdv.backends.nomad.services_view import instances_of, is_rolling, placement, tries, why
 from rdv.backends.ports_services import Applied, ServiceJob
-from rdv.backends.services_drafts import job_id, order, pin_text, read_pin, service_draft
-from rdv.backends.services_nomad_canaries import NomadCanaries, before_pin, pinned, state_of
-from rdv.backends.services_nomad_child import listens
-from rdv.backends.services_nomad_files import bring, brings, carry, failure, source
-from rdv.backends.services_nomad_follow import Following, cause, deployment_mark
-from rdv.backends.services_nomad_view import instances_of, is_rolling, placement, tries, why
 from rdv.errors import ConfigError, NotAuthorised, NotFound, RdvError, Refused, RolloutFailed, Unreachable
 from rdv.manifest import FileEntry, Manifest, ModelInfo
 from rdv.records import Pin

@@ -12,7 +12,7 @@ from rdv.ids import digest_file
 from rdv.inputs import InputField, InputSpec
 from rdv.manifest import FileEntry, Manifest, ModelInfo
 from rdv.records import Version
-from rdv.serving.shelf import Good, Shelf
+from rdv.serving.worker.shelf import Good, Shelf
 
 
 def made(folder: Path, name: str, content: str = "model") -> tuple[Version, Manifest, Path]:

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.backends.vault_lease import Due, Lease
+from rdv.backends.vault.lease import Due, Lease
 
 seconds = st.floats(0, 1e7)
 

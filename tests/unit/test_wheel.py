@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rdv.clock import ManualClock
-from rdv.serving.wheel import TICK_S, Wheel
+from rdv.serving.gateway.wheel import TICK_S, Wheel
 
 
 class Timers:

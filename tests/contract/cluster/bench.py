@@ -120,7 +120,7 @@ class OnNomad:
 
     def cluster(self, project: str = ".rdv", address: str = "", **options: str) -> Any:
         """A dispatcher of a project."""
-        from rdv.backends.cluster_nomad import NomadCluster
+        from rdv.backends.nomad.cluster import NomadCluster
 
         return NomadCluster(self.folder / project, self.place(address, **options))
 

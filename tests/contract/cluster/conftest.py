@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rdv.backends.cluster_local import LocalCluster
+from rdv.backends.local.cluster import LocalCluster
 
 HANG_S = 180.0
 

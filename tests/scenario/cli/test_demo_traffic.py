@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdv.cli import demo_traffic
-from rdv.cli.demo_traffic import CONNECTIONS, Exchange, Traffic, gap_s, parse_head
+from rdv.cli.demo import traffic as demo_traffic
+from rdv.cli.demo.traffic import CONNECTIONS, Exchange, Traffic, gap_s, parse_head
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n"

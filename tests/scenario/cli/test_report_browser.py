@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rdv.cli.report_facts import facts
-from rdv.cli.report_page import Mark, page
+from rdv.cli.report.facts import facts
+from rdv.cli.report.page import Mark, page
 
 OFFLINE = ("--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking", "--proxy-server=127.0.0.1:9")
 LIMIT_S = 120

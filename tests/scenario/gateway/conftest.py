@@ -18,8 +18,8 @@ from rdv.errors import BusError
 from rdv.inputs import RowSchema
 from rdv.serving.bus.frames import FramesSubscription, subscribe
 from rdv.serving.bus.port import Identity, Requests, Scores
-from rdv.serving.events import Event, decode_event
-from rdv.serving.gateway_role import run_gateway
+from rdv.serving.gateway.role import run_gateway
+from rdv.serving.recording.events import Event, decode_event
 
 HANG_S = 60.0
 SCHEMA = {

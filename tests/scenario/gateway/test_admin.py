@@ -11,7 +11,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from rdv.backends.select import registry
-from rdv.serving.policies import policy_key
+from rdv.serving.gateway.policies import policy_key
 
 Run = Callable[..., None]
 TWO = ("champion", "runner_up")

@@ -17,7 +17,7 @@ Run = Callable[..., None]
 
 def bounded(monkeypatch: pytest.MonkeyPatch, **change: Any) -> None:
     """Have the gateway's listeners take other bounds than they are configured with."""
-    import rdv.serving.gateway_role as role
+    import rdv.serving.gateway.role as role
 
     bounds = role._bounds
     monkeypatch.setattr(role, "_bounds", lambda serve: replace(bounds(serve), **change))
@@ -203,7 +203,7 @@ def test_idle_connections_make_room(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
 def test_answers_that_nobody_reads_do_not_pile_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a client that sends and never reads no more is taken in than fits the buffers, and it is hung up on."""
-    import rdv.serving.http as http
+    import rdv.serving.http.edge as http
 
     monkeypatch.setattr(http, "WRITE_S", 0.5)
 

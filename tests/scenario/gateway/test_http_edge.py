@@ -163,7 +163,7 @@ def test_health_is_answered_under_overload(run: Run) -> None:
 
 def test_errors_tell_nothing_internal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure of ours is a 500 with a request id, without a word of what happened."""
-    from rdv.serving.answers import Answers
+    from rdv.serving.gateway.answers import Answers
 
     def fail(self: object, box: object) -> None:
         raise RuntimeError("secret /etc/passwd")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rdv.serving.project_file import save_project
+from rdv.serving.processes.project_file import save_project
 
 HANG_S = 60.0
 Start = Callable[..., Any]

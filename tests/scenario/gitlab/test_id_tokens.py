@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rdv.backends.devcluster.http import call
-from rdv.backends.secrets_vault import VaultSecrets
+from rdv.backends.vault.secrets import VaultSecrets
 from rdv.errors import NotAuthorised
 
 pytestmark = [pytest.mark.live, pytest.mark.xdist_group("gitlab")]

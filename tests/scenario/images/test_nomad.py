@@ -22,7 +22,7 @@ class Steps:
     """A dispatcher on a cluster. place: what follows the address in its place."""
 
     def __init__(self, folder: Path, servers: Any, place: str) -> None:
-        from rdv.backends.cluster_nomad import NomadCluster
+        from rdv.backends.nomad.cluster import NomadCluster
 
         folder.joinpath("token").write_text(servers.token)
         self.cluster = NomadCluster(

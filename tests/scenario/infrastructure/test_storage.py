@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rdv.backends.blobs_s3 import S3Blobs
+from rdv.backends.s3.blobs import S3Blobs
 from rdv.errors import LostRace
 
 pytestmark = pytest.mark.live

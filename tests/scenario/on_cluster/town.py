@@ -19,8 +19,8 @@ import pytest
 from rdv.backends import select
 from rdv.config import Project
 from rdv.ids import short_id
-from rdv.pipelines.runs import RunRecord
-from rdv.pipelines.shared_runs import SharedRuns
+from rdv.pipelines.runs.records import RunRecord
+from rdv.pipelines.runs.shared import SharedRuns
 from rdv.settings import load_project
 
 HANG_S = 300.0

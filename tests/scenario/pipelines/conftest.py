@@ -18,8 +18,8 @@ from rdv.backends import select
 from rdv.config import Project
 from rdv.ids import short_id
 from rdv.manifest import Manifest
-from rdv.pipelines.events import Event
-from rdv.pipelines.runner import RunResult, TrainRequest, train
+from rdv.pipelines.runs.events import Event
+from rdv.pipelines.runs.runner import RunResult, TrainRequest, train
 from rdv.settings import load_project
 
 DATE = "2024-11-22"
@@ -49,7 +49,7 @@ class Sum(TrainTask):
 GO = """
 import sys
 from pathlib import Path
-from rdv.pipelines.runner import TrainRequest, train
+from rdv.pipelines.runs.runner import TrainRequest, train
 from rdv.settings import load_project
 import msgspec
 request = msgspec.json.decode(sys.argv[2], type=TrainRequest)

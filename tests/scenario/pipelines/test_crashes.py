@@ -19,7 +19,7 @@ import pytest
 
 from rdv.backends import select
 from rdv.errors import Exit
-from rdv.pipelines.runs import find_run, list_runs
+from rdv.pipelines.runs.records import find_run, list_runs
 
 KILLS, RACES = 30, 20
 GRID = "offset=1..4"
@@ -28,7 +28,7 @@ LIMIT_S = 900.0
 RACER = """
 import sys
 from pathlib import Path
-from rdv.pipelines.runner import TrainRequest, train
+from rdv.pipelines.runs.runner import TrainRequest, train
 from rdv.settings import load_project
 project = load_project(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -42,7 +42,7 @@ for date in sys.stdin:
 NURSERY = """
 import os, sys
 from pathlib import Path
-from rdv.pipelines.runner import TrainRequest, train
+from rdv.pipelines.runs.runner import TrainRequest, train
 from rdv.settings import load_project
 project = load_project(Path(sys.argv[1]))
 print("ready", flush=True)

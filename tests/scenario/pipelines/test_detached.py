@@ -11,9 +11,9 @@ import pytest
 
 from rdv.backends import select
 from rdv.errors import Exit, NotFound, TimedOut, UsageError
-from rdv.pipelines.detached import train_detached
-from rdv.pipelines.runner import TrainRequest
-from rdv.pipelines.runs import cancel_run, find_run, wait_for_run
+from rdv.pipelines.runs.detached import train_detached
+from rdv.pipelines.runs.records import cancel_run, find_run, wait_for_run
+from rdv.pipelines.runs.runner import TrainRequest
 
 SLOW = """
     def execute(self, inputs, output_folder):

@@ -12,7 +12,7 @@ import pytest
 from rdv.backends import select
 from rdv.backends.ports import Status
 from rdv.errors import Exit, UsageError
-from rdv.pipelines.runs import find_run, list_runs, run_events
+from rdv.pipelines.runs.records import find_run, list_runs, run_events
 
 STEPS = '''
 import json, os, signal, sys, time

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rdv.pipelines.plan import PlanNode, nodes, plan
-from rdv.pipelines.runner import TrainRequest, count_points
+from rdv.pipelines.runs.runner import TrainRequest, count_points
 
 
 def planned(project: Any, *settings: str, **request: Any) -> PlanNode:

@@ -11,7 +11,7 @@ import pytest
 from rdv.backends import select
 from rdv.clock import SystemClock
 from rdv.errors import Exit, InputError, UsageError
-from rdv.pipelines.runs import find_run, list_runs, run_events
+from rdv.pipelines.runs.records import find_run, list_runs, run_events
 from rdv.releases.pointer import current, deploy
 
 BINARY = """
@@ -337,7 +337,7 @@ def test_code_that_a_task_imports_is_in_its_name(sums: Any, sum_task: str) -> No
 
 def test_steps_run_by_the_configuration_that_the_run_began_with(sums: Any) -> None:
     """Settings given by flag reach the steps, which never read rdv.toml themselves."""
-    from rdv.pipelines.runner import TrainRequest, train
+    from rdv.pipelines.runs.runner import TrainRequest, train
 
     project = sums.project(**{'models."visit/m".label': "seen"})
     (sums.folder / "rdv.toml").unlink()

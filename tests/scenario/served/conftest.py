@@ -22,10 +22,10 @@ from rdv.errors import RdvError
 from rdv.inputs import InputField, InputSpec
 from rdv.manifest import Manifest, ModelInfo
 from rdv.records import Pointer, Version, decode, encode, pointer_key, version_key
-from rdv.serving.decoy import journal_folder
-from rdv.serving.events import events_topic
-from rdv.serving.match import Match, match
-from rdv.serving.role_records import RoleRecord, read_records
+from rdv.serving.processes.records import RoleRecord, read_records
+from rdv.serving.recording.decoy import journal_folder
+from rdv.serving.recording.events import events_topic
+from rdv.serving.recording.match import Match, match
 from rdv.serving.status import ServingStatus, read_status
 from rdv.settings import load_project
 
@@ -61,7 +61,7 @@ SCHEMA = {
 }
 PROGRAM = (
     "import sys; from pathlib import Path; from rdv.settings import load_project\n"
-    "from rdv.serving.supervisor import serve\n"
+    "from rdv.serving.processes.supervisor import serve\n"
     "serve(load_project(Path(sys.argv[1]), sys.argv[2]))\n"
 )
 

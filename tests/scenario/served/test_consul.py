@@ -15,7 +15,7 @@ from rdv.clock import SystemClock
 from rdv.errors import NotFound, Unreachable
 from rdv.records import RolloutState
 from rdv.releases import pointer, rollout
-from rdv.serving.shelf import Shelf
+from rdv.serving.worker.shelf import Shelf
 
 pytestmark = pytest.mark.live
 # longer than a watch lasts, so that every worker has looked at least once

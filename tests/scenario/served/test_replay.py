@@ -10,10 +10,10 @@ import pytest
 from rdv.errors import ModelUnloadable, NotFound
 from rdv.inputs import RowSchema
 from rdv.serving.bus.port import Events, Requests
-from rdv.serving.decoy import journal_folder
-from rdv.serving.events import Event, ScoreRecord, events_topic
-from rdv.serving.journal import JournalWriter
-from rdv.serving.replay import newest, replay
+from rdv.serving.recording.decoy import journal_folder
+from rdv.serving.recording.events import Event, ScoreRecord, events_topic
+from rdv.serving.recording.journal import JournalWriter
+from rdv.serving.recording.replay import newest, replay
 
 SCHEMA = RowSchema(("a", "b"))
 

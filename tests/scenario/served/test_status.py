@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rdv.errors import LostRace, NotFound, Refused, TimedOut, Unreachable
-from rdv.serving.role_records import read_records
+from rdv.serving.processes.records import read_records
 from rdv.serving.status import read_status, wait_until_served
 
 ALONE = (

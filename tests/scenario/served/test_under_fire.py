@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from rdv.errors import UsageError
+from rdv.serving.processes.supervisor import serve
 from rdv.serving.status import wait_until_served
-from rdv.serving.supervisor import serve
 
 TIMES = 5
 CLIENTS = 4

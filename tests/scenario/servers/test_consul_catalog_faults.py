@@ -22,7 +22,7 @@ ONE = Instance(id="a", host="127.0.0.1", port=4000, meta={"version": "v1"})
 @pytest.fixture
 def catalog(own_consul: Any, tmp_path: Path) -> Callable[..., Any]:
     """catalog(address): a catalog of this test, with a token that is in its file `token`."""
-    from rdv.backends.catalog_consul import ConsulCatalog
+    from rdv.backends.consul.catalog import ConsulCatalog
 
     (tmp_path / "token").write_text(own_consul.token)
 
@@ -145,7 +145,7 @@ def test_rights_are_for_names_that_begin_so(own_consul: Any, catalog: Callable[.
 
 def test_the_doctor_looks_for_the_rights(own_consul: Any, catalog: Callable[..., Any], tmp_path: Path) -> None:
     """A token that may announce and find passes, with how many are there; one that may not fails with what it lacks."""
-    from rdv.backends.diagnosis_consul import diagnose_catalog
+    from rdv.backends.diagnosis.consul import diagnose_catalog
 
     place, file = f"dev?address={own_consul.address}&token_file={tmp_path / 'token'}", tmp_path / "token"
     catalog().announce(SERVICE, ONE, 600.0)

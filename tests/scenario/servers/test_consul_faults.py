@@ -19,7 +19,7 @@ HANG_S = 180.0
 @pytest.fixture
 def registry(own_consul: Any, tmp_path: Path) -> Callable[..., Any]:
     """registry(address): a registry of this test below its own prefix."""
-    from rdv.backends.registry_consul import ConsulRegistry
+    from rdv.backends.consul.registry import ConsulRegistry
 
     token = tmp_path / "token"
     token.write_text(own_consul.token)

@@ -129,8 +129,8 @@ def test_registering_is_a_plan_first(shop: Shop) -> None:
 
 def test_who_comes_second_loses_the_race(shop: Shop) -> None:
     """A job that somebody else has changed since the plan is left as it is, and that is exit code 8."""
-    from rdv.backends.nomad_api import NomadApi, parse_place
-    from rdv.backends.nomad_drafts import step_draft
+    from rdv.backends.nomad.api import NomadApi, parse_place
+    from rdv.backends.nomad.drafts import step_draft
     from rdv.backends.ports import Resources
 
     namespace, options = parse_place(shop.nomad.place())
@@ -149,8 +149,8 @@ def test_templates_serve_every_driver(
     nomad_bench: Callable[[Path], Any], tmp_path: Path, driver: str, vault: str
 ) -> None:
     """The templates pass this Nomad's parse and plan for each driver; a role in Vault is asked for as it should be."""
-    from rdv.backends.nomad_api import NomadApi, parse_place
-    from rdv.backends.nomad_drafts import step_draft, task_draft
+    from rdv.backends.nomad.api import NomadApi, parse_place
+    from rdv.backends.nomad.drafts import step_draft, task_draft
     from rdv.backends.ports import Resources, TaskClass
 
     wanted = {"driver": driver, "vault": vault, "image": "rdv-shop:1" if driver == "docker" else ""}
@@ -197,7 +197,7 @@ def test_tasks_dispatched_by_hand(shop: Shop) -> None:
 
 def test_reaping(shop: Shop, cluster_benches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of runs that are over, of purged parents and frozen ones past their time are ended; others are not."""
-    from rdv.backends import nomad_reaper
+    from rdv.backends.nomad import reaper as nomad_reaper
 
     monkeypatch.setattr(nomad_reaper, "WALL_GRACE_S", 0.1)
     bench = cluster_benches.Bench(shop.folder, cluster_benches.Member(lambda max_parallel: shop.nomad.cluster()))

@@ -13,7 +13,7 @@ import pytest
 from rdv.backends import select
 from rdv.errors import Exit
 from rdv.pipelines.memory import Peaks
-from rdv.pipelines.runner import TrainRequest, train
+from rdv.pipelines.runs.runner import TrainRequest, train
 from rdv.settings import load_project
 
 pytestmark = pytest.mark.live

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.live, pytest.mark.usefixtures("s3_keys")]
 @pytest.fixture
 def store(s3_server: Any) -> Callable[..., Any]:
     """store(endpoint): the bucket of this test, through any endpoint."""
-    from rdv.backends.blobs_s3 import S3Blobs
+    from rdv.backends.s3.blobs import S3Blobs
 
     bucket = s3_server.new_bucket()
 

@@ -57,7 +57,7 @@ def approle(vault: Any, tmp_path: Path) -> str:
 
 def opened(address: str, options: str, prefix: str = "secret", clock: Any = None) -> Any:
     """The adapter under test."""
-    from rdv.backends.secrets_vault import VaultSecrets
+    from rdv.backends.vault.secrets import VaultSecrets
 
     return VaultSecrets(f"{prefix}?address={address}&{options}", clock)
 

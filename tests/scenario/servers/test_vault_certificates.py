@@ -40,8 +40,8 @@ def vault(live_server: Callable[..., Any]) -> Iterator[Any]:
 @pytest.fixture
 def certificates(vault: Any, tmp_path: Path) -> Callable[..., Any]:
     """A function that makes what issues certificates to an environment's workloads."""
-    from rdv.backends.certificates_vault import VaultCertificates
-    from rdv.backends.secrets_vault import VaultSecrets
+    from rdv.backends.vault.certificates import VaultCertificates
+    from rdv.backends.vault.secrets import VaultSecrets
 
     def make(env: str, label: str, role: str = "", life_s: float = LIFE_S) -> Any:
         wish = {"policies": [f"rdv-{env}-services"], "period": "1h", "no_parent": True}

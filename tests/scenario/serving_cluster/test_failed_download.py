@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from rdv.backends import select
-from rdv.backends.nomad_api import parse_place
-from rdv.backends.services_drafts import job_id
-from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.nomad.api import parse_place
+from rdv.backends.nomad.services_api import ServicesApi
+from rdv.backends.nomad.services_drafts import job_id
 from rdv.records import Version, decode, version_key
 from rdv.settings import load_project
 
@@ -22,7 +22,7 @@ FAILED = "Failed Artifact Download"
 HELD = """
 import sys, time
 from pathlib import Path
-from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.nomad.services_api import ServicesApi
 begin = ServicesApi.begin
 def held(self, job, index):
     Path("held").touch()

@@ -19,10 +19,10 @@ from rdv.settings import load_project
 
 pytestmark = pytest.mark.live
 MODEL = "visit/m"
-REGISTRY = "rdv.backends.registry_consul:ConsulRegistry"
+REGISTRY = "rdv.backends.consul.registry:ConsulRegistry"
 UNHEARD = """
 import sys
-from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.nomad.services_api import ServicesApi
 from rdv.errors import Unreachable
 promote = ServicesApi.promote
 def unheard(self, deployment):

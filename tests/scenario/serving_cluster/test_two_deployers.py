@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from rdv.backends import select
-from rdv.backends.nomad_api import parse_place
-from rdv.backends.services_drafts import job_id
-from rdv.backends.services_nomad_api import ServicesApi
+from rdv.backends.nomad.api import parse_place
+from rdv.backends.nomad.services_api import ServicesApi
+from rdv.backends.nomad.services_drafts import job_id
 from rdv.settings import load_project
 
 pytestmark = pytest.mark.live

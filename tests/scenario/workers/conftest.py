@@ -19,10 +19,10 @@ from rdv.manifest import Manifest, ModelInfo
 from rdv.records import Pointer, Version, decode, encode, pointer_key, version_key
 from rdv.serving.bus.frames import FramesHub
 from rdv.serving.bus.port import NO_DEADLINE, Identity, Requests, Scores
-from rdv.serving.loading import Loader
 from rdv.serving.noticing import SocketFolder
-from rdv.serving.shelf import Shelf
-from rdv.serving.worker import Post, Worker, WorkerDetails
+from rdv.serving.worker.loading import Loader
+from rdv.serving.worker.shelf import Shelf
+from rdv.serving.worker.worker import Post, Worker, WorkerDetails
 from rdv.supervise import TaskOwner
 
 TOPIC, MODEL = "total", "total/sum"

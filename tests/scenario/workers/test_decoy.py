@@ -13,10 +13,10 @@ from rdv.errors import UsageError
 from rdv.inputs import RowSchema
 from rdv.serving.bus.frames import FramesHub
 from rdv.serving.bus.port import Events
-from rdv.serving.decoy import Decoy, DecoyDetails, Remembered, Scribe, open_journals
-from rdv.serving.journal import JournalWriter, read_journal
-from rdv.serving.match import journal_ids, match, match_ids
 from rdv.serving.noticing import SocketFolder
+from rdv.serving.recording.decoy import Decoy, DecoyDetails, Remembered, Scribe, open_journals
+from rdv.serving.recording.journal import JournalWriter, read_journal
+from rdv.serving.recording.match import journal_ids, match, match_ids
 from rdv.supervise import TaskOwner
 
 

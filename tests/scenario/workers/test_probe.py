@@ -14,8 +14,8 @@ from rdv.flavours import load_predictor
 from rdv.flavours_catboost import catboost_frame
 from rdv.inputs import InputField, InputSpec
 from rdv.manifest import ModelInfo
-from rdv.serving.limited import Limits, run_limited
-from rdv.serving.probe import confirm, differences, probe, probe_matrix
+from rdv.serving.processes.limited import Limits, run_limited
+from rdv.serving.worker.probe import confirm, differences, probe, probe_matrix
 
 FAST = Limits(wall_s=6.0, cpu_s=2.0, memory_bytes=1 << 30)
 DEADLINE_S = 15.0

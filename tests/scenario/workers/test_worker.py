@@ -9,8 +9,8 @@ import pytest
 
 from rdv.errors import CorruptArtifact
 from rdv.records import pointer_key
-from rdv.serving.loading import Loader
-from rdv.serving.shelf import Shelf
+from rdv.serving.worker.loading import Loader
+from rdv.serving.worker.shelf import Shelf
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.clock import ManualClock
 from rdv.config import Config, Project
-from rdv.pipelines.joins import Joins
-from rdv.pipelines.leftovers import Leftovers
-from rdv.pipelines.runs import RunFolder, RunRecord
-from rdv.pipelines.shared_runs import SILENT_S, SharedRuns
+from rdv.pipelines.runs.joins import Joins
+from rdv.pipelines.runs.leftovers import Leftovers
+from rdv.pipelines.runs.records import RunFolder, RunRecord
+from rdv.pipelines.runs.shared import SILENT_S, SharedRuns
 
 NOW_S = 1_700_000_000.0
 

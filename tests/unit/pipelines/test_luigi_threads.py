@@ -15,7 +15,7 @@ from luigi.task_register import Register
 from luigi.worker import TaskProcess, Worker
 
 from rdv.errors import Exit
-from rdv.pipelines.luigi_threads import RETCODES, ThreadTask, ThreadWorker, build, exit_of
+from rdv.pipelines.runs.luigi_threads import RETCODES, ThreadTask, ThreadWorker, build, exit_of
 
 
 class Board:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rdv.errors import NotFound, UsageError
-from rdv.pipelines.events import Event, line
-from rdv.pipelines.runs import RunFolder, RunRecord, find_run, list_runs, new_run, run_events, wait_for_run
+from rdv.pipelines.runs.events import Event, line
+from rdv.pipelines.runs.records import RunFolder, RunRecord, find_run, list_runs, new_run, run_events, wait_for_run
 
 
 def test_a_run_is_found_by_its_beginning(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from rdv.backends.registry_sqlite import SqliteRegistry
 from rdv.clock import ManualClock
-from rdv.pipelines import shared_runs
-from rdv.pipelines.joins import Joins
-from rdv.pipelines.moments import due_of_job, is_of_clock, run_of_job
-from rdv.pipelines.runs import RunRecord
-from rdv.pipelines.schedule_lock import ScheduleLock
-from rdv.pipelines.shared_runs import KEPT, SILENT_S, Pulse, SharedRuns
+from rdv.pipelines.runs import shared as shared_runs
+from rdv.pipelines.runs.joins import Joins
+from rdv.pipelines.runs.records import RunRecord
+from rdv.pipelines.runs.shared import KEPT, SILENT_S, Pulse, SharedRuns
+from rdv.pipelines.schedules.lock import ScheduleLock
+from rdv.pipelines.schedules.moments import due_of_job, is_of_clock, run_of_job
 
 HANG_S = 60.0
 

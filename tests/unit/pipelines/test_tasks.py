@@ -14,9 +14,9 @@ from rdv.errors import ConfigError, NotFound, UsageError
 from rdv.ids import digest_bytes
 from rdv.manifest import FileEntry, Manifest
 from rdv.pipelines.base import Context, NotYet, Task, class_path
-from rdv.pipelines.luigi_threads import forget_tasks
 from rdv.pipelines.names import parameters_text
 from rdv.pipelines.naming import Catalog, Naming
+from rdv.pipelines.runs.luigi_threads import forget_tasks
 from rdv.pipelines.step import find_task
 from rdv.pipelines.train import TrainTask, train_class
 

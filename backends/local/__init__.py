@@ -1,0 +1,1 @@
+"""The embedded cluster: steps as processes of this machine."""

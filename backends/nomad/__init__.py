@@ -1,0 +1,1 @@
+"""Nomad: steps, pipelines, schedules and serving jobs."""

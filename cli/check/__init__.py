@@ -1,0 +1,1 @@
+"""`rdv check`: a look at a project before it is committed."""

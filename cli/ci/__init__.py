@@ -1,0 +1,1 @@
+"""`rdv ci`: the stages of a service's way into production."""

@@ -1,0 +1,1 @@
+"""`rdv demo`: the whole life of a model on real data."""

@@ -1,0 +1,1 @@
+"""`rdv doctor`: what can be wrong here, each with its remedy."""

@@ -1,0 +1,1 @@
+"""`rdv load`: requests at a steady rate, held against a budget."""

@@ -1,0 +1,1 @@
+"""Schedules: which model is trained when, and what came of it."""

@@ -1,0 +1,1 @@
+"""The processes that serve a project: which, where, started, watched and stopped."""

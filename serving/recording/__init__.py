@@ -1,0 +1,1 @@
+"""What was asked and answered: decoy, journal, events, and their replay."""

@@ -1,0 +1,1 @@
+"""The worker: a model that is loaded, swapped and asked."""
