@@ -1,7 +1,8 @@
-"""The serving jobs that a project asks for in an environment, as data. Pure."""
+"""The serving jobs that a project asks for in an environment, as data; reads their goals' schemas."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from msgspec.structs import replace
 
 from rdv.backends import select
 from rdv.backends.ports_services import Role, ServiceJob
-from rdv.config import Config, Environment, Model, Project, Train
+from rdv.config import Config, Environment, Goal, Model, Project, Train
 from rdv.errors import ConfigError
 from rdv.records import pointer_key
+from rdv.schema import load_schema
 from rdv.serving.processes.project_file import encode_project
 
 _STATE_MB = 512
@@ -48,6 +50,14 @@ def service_jobs(project: Project, folder: str = "", identities: Collection[str]
     return found
 
 
+def _with_schema(goal: Goal, folder: Path) -> Goal:
+    """A goal with the schema itself in the place of its file's name: a plan has to see that it is another."""
+    if isinstance(goal.schema, str):
+        load_schema(goal, folder)  # says what is wrong with it
+        return replace(goal, schema=json.loads((folder / goal.schema).read_bytes()))
+    return goal
+
+
 def told_project(project: Project, folder: str, model: str = "", identities: Collection[str] = ()) -> Project:
     """What an instance is told of its project: nothing that it does not need, so that nothing else starts it again.
 
@@ -55,7 +65,7 @@ def told_project(project: Project, folder: str, model: str = "", identities: Col
     """
     config = project.config
     models = {name: Model(goal=one.goal, modelling=one.modelling) for name, one in config.models.items()}
-    goals = config.goals
+    goals = {name: _with_schema(one, project.folder) for name, one in config.goals.items()}
     if model:
         models, goals = {model: models[model]}, {models[model].goal: goals[models[model].goal]}
     serve = replace(

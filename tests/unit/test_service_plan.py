@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -98,6 +99,20 @@ def project(**models: Model) -> Project:
     environments = {"dev": Environment(bus="grpc:?tls=off")}
     config = Config(project="shop", goals={"visit": goal, "other": goal}, models=models, environments=environments)
     return Project(Path("/nowhere"), config, "dev")
+
+
+def test_another_schema_is_another_job(tmp_path: Path) -> None:
+    """A schema that is changed in its file alone changes what gateways and workers are told."""
+    goal, file = Goal(schema="visit.json", budget_ms=80.0, default=0.5), tmp_path / "visit.json"
+    config = Config(
+        project="shop", goals={"visit": goal}, models={"a": Model(goal="visit")},
+        environments={"dev": Environment(bus="grpc:?tls=off")},
+    )  # fmt: skip
+    told = []
+    for kind in ("integer", "number"):
+        file.write_text(json.dumps({"type": "object", "properties": {"age": {"type": kind}}, "required": ["age"]}))
+        told.append({one.name: one.told for one in service_jobs(Project(tmp_path, config, "dev"))})
+    assert {name for name in told[0] if told[0][name] != told[1][name]} == {"gateway", "worker a", "decoy"}
 
 
 def test_each_role_is_a_job_and_each_model_has_its_own() -> None:
