@@ -79,6 +79,6 @@ def rollback(model: str, timeout_s: float, project: Project, form: str) -> None:
     While a rollout is on it is that which ends: its canaries answer nobody any more, and nothing else changes. It waits
     until every worker says so. Workers still have it loaded: no build, no download, no validation.
     """
-    from rdv.cli import releasing
+    from rdv.cli import rolling
 
-    output.document(releasing.rollback(project, model, timeout_s), form)
+    output.document(rolling.rollback(project, model, timeout_s), form)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rdv.cli.report.page import Mark
 from rdv.errors import NotFound, RdvError, UsageError
 
 if TYPE_CHECKING:
@@ -97,21 +95,6 @@ def shortened(folder: Path) -> bool:
 
     header = next((header for header, _ in read_journal(folder)), None)
     return header is not None and header.sequence > 1
-
-
-def release_marks(project: Project, goal: str) -> list[Mark]:
-    """A mark for every release of one of the goal's models."""
-    from rdv.backends import select
-    from rdv.releases.pointer import history
-
-    registry = select.registry(project)
-    models = [name for name, model in project.config.models.items() if model.goal == goal]
-    return [
-        Mark(datetime.fromisoformat(one.at).timestamp(), f"{one.kind} of {model} to {one.version}")
-        for model in models
-        for one in history(registry, model)
-        if one.at
-    ]
 
 
 def release_sheet(project: Project, models: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from rdv.cli.model_views import find_version
-from rdv.cli.options import require_model
 from rdv.cli.output import note
 from rdv.errors import CorruptArtifact, NobodyServes, Unreachable
 
@@ -35,20 +34,6 @@ def verified(project: Project, model: str, version: Version) -> Version:
     if problems:
         raise CorruptArtifact(f"{model} {version.version}: {problems[0]}", "train it again, or deploy another version")
     return version
-
-
-def rollback(project: Project, model: str, timeout_s: float) -> dict[str, Any]:
-    """End the rollout that is on, or else release the version that was served before; what came of it."""
-    from rdv.cli import rolling
-
-    require_model(project, model)
-    unfinished = rolling.is_unfinished(project, model)
-    found = rolling.end(project, model, timeout_s)
-    if found is None:
-        found = undo(project, model, timeout_s)
-        if unfinished:
-            rolling.settle_newest(project, model, timeout_s)
-    return found
 
 
 def undo(project: Project, model: str, timeout_s: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rdv.cli.model_views import find_version
 from rdv.cli.options import require_model
 from rdv.cli.output import note
-from rdv.cli.releasing import followed, verified, who
+from rdv.cli.releasing import followed, undo, verified, who
 from rdv.errors import Refused, RolloutFailed, TimedOut, Unreachable
 
 if TYPE_CHECKING:
@@ -75,6 +75,18 @@ def promote(project: Project, model: str, timeout_s: float) -> Record:
     assert release is not None
     found = followed(project, model, release, timeout_s)
     finish(project, registry, rollout.promoted(registry, row, who(), clock), timeout_s)
+    return found
+
+
+def rollback(project: Project, model: str, timeout_s: float) -> Record:
+    """End the rollout that is on, or else release the version that was served before; what came of it."""
+    require_model(project, model)
+    unfinished = is_unfinished(project, model)
+    found = end(project, model, timeout_s)
+    if found is None:
+        found = undo(project, model, timeout_s)
+        if unfinished:
+            settle_newest(project, model, timeout_s)
     return found
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from rdv.cli.load.run import verdict_records
+from rdv.cli.load.telling import verdict_records
 from rdv.cli.report import svg
 from rdv.cli.report.page import table, when, whole
 from rdv.cli.report.svg import Axis, Line

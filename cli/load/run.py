@@ -9,10 +9,11 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rdv.cli import junit, output
+from rdv.cli import output
+from rdv.cli.load.telling import junit_document, show
 from rdv.errors import ConfigError, InputError, NotFound, RdvError, Refused, Unreachable, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 DISTINCT = 5_000
 ANSWER_S = 5.0
-VERDICTS = ["limit", "measured", "kept"]
 
 
 @dataclass(frozen=True)
@@ -183,52 +183,6 @@ def verdict(target: Target, found: Figures) -> None:
         kinds = ", ".join(f"{times:,} x {kind}" for kind, times in list(found.errors.items())[:3])
         more = f" ({kinds})" if any(one.entry.name == "errors" for one in found.missed) else ""
         raise Refused(f"the load on {target.goal} is outside its budget: {told}{more}", "see --html and `rdv status`")
-
-
-def show(goal: str, found: Figures, form: str) -> None:
-    """Print the figures."""
-    if form in ("json", "jsonl"):
-        return output.document(record(goal, found), form)
-    errors = sum(found.errors.values())
-    latency = {f"{name}_ms": value for name, value in found.latency_ms.items()}
-    told = {"goal": goal, "sent": found.sent, "answered": found.answered, "defaults": found.defaults, "errors": errors}
-    output.rows([{**told, **latency}], [*told, *latency], form)
-    output.section("errors", [{"kind": kind, "requests": n} for kind, n in found.errors.items()], ["kind", "requests"])
-    output.section("budget", verdict_records(found), VERDICTS, form)
-    if found.waited:
-        output.note(f"{found.waited:,} requests waited for a free connection, which counts; see --connections")
-
-
-def verdict_records(found: Figures) -> list[dict[str, Any]]:
-    """A record for each limit, as a person reads it."""
-    from rdv.serving.load.budget import shown
-
-    return [
-        {"limit": one.entry.text, "measured": shown(one.entry, one.value), "kept": one.kept} for one in found.verdicts
-    ]
-
-
-def record(goal: str, found: Figures) -> dict[str, Any]:
-    """Everything that was measured, for a program."""
-    made: dict[str, Any] = output.finite(found)
-    made["verdicts"] = [
-        {"limit": one.entry.text, "value": output.finite(one.value), "allowed": one.entry.limit, "kept": one.kept}
-        for one in found.verdicts
-    ]
-    return {"goal": goal, "valid": not found.invalid, "kept": not found.missed, **made}
-
-
-def junit_document(goal: str, found: Figures) -> bytes:
-    """A case for each limit, and one for the client's own rate, without which the others say nothing."""
-    cases = [junit.Case(f"{found.rate:g} requests a second are sent", found.seconds, error=found.invalid)]
-    for one in found.verdicts:
-        failure = "" if one.kept else one.sentence()
-        cases.append(
-            junit.Case(one.entry.text, failure=failure, error=found.invalid if one.ours or not found.held else "")
-        )
-    latency = {f"{name} ms": value for name, value in found.latency_ms.items()}
-    facts = {"sent": found.sent, "answered": found.answered, "defaults": found.defaults, **latency}
-    return junit.document(f"rdv load {goal}", cases, facts)
 
 
 def _write(file: Path, data: bytes) -> None:

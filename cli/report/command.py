@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,8 +79,21 @@ def write_report(
         found,
         settings.budget_ms,
         ledger or recorded.ledger(project, goal),
-        [*recorded.release_marks(project, goal), *marks],
+        [*release_marks(project, goal), *marks],
         [*sheets, Sheet("Releases", RELEASES, releases)],
     )
     replace_file(file, html.encode())
     return found.requests
+
+
+def release_marks(project: Project, goal: str) -> list[Mark]:
+    """A mark for every release of one of the goal's models whose moment is known."""
+    from rdv.cli import recorded
+    from rdv.cli.report.page import Mark
+
+    models = [name for name, model in project.config.models.items() if model.goal == goal]
+    return [
+        Mark(datetime.fromisoformat(one["at"]).timestamp(), f"{one['kind']} of {one['model']} to {one['version']}")
+        for one in recorded.release_sheet(project, models)
+        if one["at"]
+    ]

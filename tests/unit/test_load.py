@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rdv.cli import junit
 from rdv.cli.load.page import page
-from rdv.cli.load.run import Target, junit_document, record, verdict
+from rdv.cli.load.run import Target, verdict
+from rdv.cli.load.telling import junit_document, record
 from rdv.errors import RdvError, Refused, Unreachable, UsageError
 from rdv.serving.load.budget import check_rate, parse_budget, parse_duration, quantile_of
 from rdv.serving.load.client import Sent, whole_answer, whole_chunks
