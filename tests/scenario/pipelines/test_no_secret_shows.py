@@ -218,7 +218,7 @@ def test_no_secret_shows_anywhere(shop: Shop) -> None:
     finally:
         watch.close()
     assert any(b"rdv.cli" in one for one in watch.seen)
-    assert any(b"cluster_local_forkserver" in one for one in watch.seen)
+    assert any(b"rdv.backends.local.forkserver" in one for one in watch.seen)
     needles = {one: (one.encode(), base64.b64encode(one.encode())[:-4]) for one in shop.canaries}
     places = [*shop.everything(), *(("a process", one) for one in watch.seen)]
     for looked_at in ("command 0", str(shop.s3.file(shop.bucket, "train")), f"{shop.prefix}/models/"):
