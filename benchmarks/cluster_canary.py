@@ -47,7 +47,7 @@ def measure(short: bool) -> list[dict[str, Any]]:
     tallies: list[Tally] = []
     over_s: list[dict[str, float]] = []
     with person() as who:
-        who.serve("signal")
+        who.serve("template")
         port, bodies = who.proxy_port(), who.bodies()
         expected = who.expected(bodies)
         with IdleTimer() as timer:
