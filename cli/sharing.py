@@ -73,9 +73,10 @@ def manifests_elsewhere(project: Project, others: Iterable[Project], names: set[
 
     found = {}
     for one in others:
+        theirs = published(project, [one])
         with looking_at(project, one):
             store = select.artifacts(one)
-            for name in sorted(published(project, [one]) - names):
+            for name in sorted(theirs - names):
                 manifest = store.manifest(name)
                 if manifest is not None:
                     found[name] = manifest
