@@ -209,10 +209,9 @@ def service(project: Project, what: str) -> str:
     """
     adapter, rest = _adapter(project, "catalog")
     env = (rest.partition("?")[0].strip("/") if adapter.remote else "") or project.env
-    named = project.config.project or ("" if adapter.remote else project.folder.name)
-    if adapter.remote and not named:
+    if adapter.remote and not project.config.project:
         raise ConfigError("the project has no name to find its gateways by", 'write project = "NAME" into rdv.toml')
-    return service_name(env, named, what)
+    return service_name(env, project.name, what)
 
 
 def bus(project: Project) -> BusPlace:

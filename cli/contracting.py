@@ -29,12 +29,12 @@ def publish(project: Project, file: Path) -> list[Record]:
 
     One whose consumer is this project is recorded as what the service that it names as provider is expected to do.
     """
-    from rdv.serving.contract_shelf import Shelf, folder_contracts, project_name
+    from rdv.serving.contract_shelf import Shelf, folder_contracts
 
     if not file.is_file():
         raise UsageError(f"{file} is no file", "name one pact file")
     (contract,) = folder_contracts(file)
-    own, provider = project_name(project), ""
+    own, provider = project.name, ""
     if contract.consumer == own and contract.provider != own:
         provider = contract.provider
     elif not contract.goals:
@@ -108,9 +108,7 @@ def verify_other(
 def ask_gateway(project: Project, url: str, contracts: Sequence[Contract]) -> list[Checked]:
     """What a running gateway answers to what consumers send; Unreachable when none does."""
     from rdv.cli.status_views import url as running
-    from rdv.serving.contract_shelf import project_name
-
-    return ask(project_name(project), (url or running(project)).rstrip("/"), "/healthz", contracts)
+    return ask(project.name, (url or running(project)).rstrip("/"), "/healthz", contracts)
 
 
 def ask(provider: str, at: str, health: str, contracts: Sequence[Contract]) -> list[Checked]:

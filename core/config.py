@@ -206,6 +206,11 @@ class Project(msgspec.Struct, frozen=True):
     kept: Path | None = None
 
     @property
+    def name(self) -> str:
+        """What it is called where a name is needed: `project` of rdv.toml, or else its folder's name."""
+        return self.config.project or self.folder.name
+
+    @property
     def state(self) -> Path:
         """Where everything embedded lives: `.rdv`, or `.rdv/<env>` for another environment than `local`."""
         base = self.kept or self.folder / ".rdv"

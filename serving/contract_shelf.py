@@ -53,7 +53,7 @@ class Shelf:
     @classmethod
     def of(cls, project: Project, provider: str = "") -> Shelf:
         """The shelf of a provider in the store of a project's environment; by default the project's own."""
-        return cls(select.blobs(project), provider or project_name(project))
+        return cls(select.blobs(project), provider or project.name)
 
     def publish(self, contract: Contract, goal: str) -> tuple[Row, bool]:
         """Make a contract the one that counts for its consumer and a goal; its row, and whether that was new.
@@ -114,11 +114,6 @@ class Shelf:
         if len(name) > _MAX_NAME:
             raise InputError(f"the consumer's name {consumer[:40]!r}... is too long", f"at most {_MAX_NAME} characters")
         return f"{self._prefix}{_encoded(goal) if goal else _NO_GOAL}/{name}/" + (f"{number:08d}" if number else "")
-
-
-def project_name(project: Project) -> str:
-    """What a project is called in contracts, as a provider and as a consumer."""
-    return project.config.project or project.folder.name
 
 
 def folder_contracts(path: Path) -> list[Contract]:

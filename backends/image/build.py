@@ -109,7 +109,7 @@ def content_tag(project: Project, context: Path, base: str) -> str:
     said = docker("image", "inspect", "--format", "{{json .RootFS}} {{json .Config.Env}}", base, limit_s=_ANSWER_S)
     parts = [said, dockerfile(), digest_wheels(context / "wheels"), digest_folder(context / "project")]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_TAG_CHARS]
-    name = re.sub(r"[^a-z0-9]+", "-", (project.config.project or project.folder.name).lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", project.name.lower()).strip("-")
     return f"{name or 'project'}:{digest}"
 
 
