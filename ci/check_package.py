@@ -29,7 +29,8 @@ for found in pkgutil.walk_packages(rdv.__path__, "rdv."):
 print(f"package: {count} modules import; rdv {rdv.__version__}")
 """
 EXTRA_IMPORTS = (
-    "grpc,google,pact,catboost,pyarrow,statsmodels,pandas,nomad,consul,hvac,boto3,botocore,hdfs,requests,urllib3"
+    "grpc,google,pact,catboost,pyarrow,statsmodels,pandas,nomad,consul,hvac,boto3,botocore,hdfs,cryptography,requests,"
+    "urllib3"
 )
 
 
